@@ -1,0 +1,7 @@
+//! Stellwerk (the map follows with the parts).
+#![deny(unsafe_code)]
+#![warn(missing_docs)]
+
+pub mod ids;
+pub mod media;
+pub mod units;

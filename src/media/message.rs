@@ -1,0 +1,443 @@
+//! The language between signalling and media: [`Command`] goes in, [`Notice`] comes out.
+//!
+//! It is in-process and knows neither protobuf nor JSON; every adapter (LiveKit today, a control
+//! socket later) translates its own protocol to these words and back. Commands of a participant
+//! are addressed by its [`SessionKey`], and so are notices.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use crate::ids::{Identity, ParticipantSid, RoomName, RoomSid, SessionKey, TrackSid};
+
+/// Something signalling wants of a shard.
+#[derive(Debug)]
+pub enum Command {
+    /// A new participant. Answered with [`Notice::Joined`] or [`Notice::Refused`].
+    Join(Box<Join>),
+    /// A participant asks for something.
+    Request(SessionKey, Request),
+    /// The signalling connection ended without a leave.
+    SignalClosed(SessionKey),
+    /// The daemon stops: every participant is told to reconnect elsewhere.
+    Shutdown,
+}
+
+/// All a shard has to know of a participant who joins.
+#[derive(Debug)]
+pub struct Join {
+    /// Where notices go; chosen by the signalling adapter, never used twice.
+    pub session: SessionKey,
+    /// The room to join.
+    pub room: RoomName,
+    /// Whether the room may be created by this join.
+    pub create_room: bool,
+    /// Who joins. A participant of the same identity is evicted.
+    pub identity: Identity,
+    /// Display name.
+    pub name: String,
+    /// Free text for other participants.
+    pub metadata: String,
+    /// Key-value pairs for other participants.
+    pub attributes: BTreeMap<String, String>,
+    /// What the token allows.
+    pub permissions: Permissions,
+    /// Whether tracks of others are subscribed without being asked for.
+    pub auto_subscribe: bool,
+    /// Whether the client will report element sizes: video then starts at the lowest layer.
+    pub adaptive_stream: bool,
+    /// The client's protocol number and kind, for others to see.
+    pub client: ClientInfo,
+}
+
+/// What the client said of itself; copied to others so that they can choose features.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ClientInfo {
+    /// Signalling protocol number.
+    pub protocol: i32,
+    /// Client-to-client protocol number.
+    pub client_protocol: i32,
+    /// Capability numbers of the signalling protocol, opaque to media.
+    pub capabilities: Vec<i32>,
+}
+
+/// What a participant may do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Permissions {
+    /// May publish tracks; see also `sources`.
+    pub publish: bool,
+    /// When not empty: the only sources it may publish.
+    pub sources: Vec<Source>,
+    /// May subscribe to tracks.
+    pub subscribe: bool,
+    /// May send data packets.
+    pub publish_data: bool,
+    /// May change its own name, metadata and attributes.
+    pub update_metadata: bool,
+    /// Others don't see it.
+    pub hidden: bool,
+}
+
+impl Permissions {
+    /// Whether a track from `source` may be published.
+    pub fn may_publish(&self, source: Source) -> bool {
+        self.publish && (self.sources.is_empty() || self.sources.contains(&source))
+    }
+}
+
+/// What a participant asks for.
+#[derive(Debug)]
+pub enum Request {
+    /// An SDP offer; answered with [`Notice::Answer`] that carries the same id.
+    Offer {
+        /// Chosen by the client, may be 0.
+        id: u32,
+        /// The SDP text.
+        sdp: String,
+    },
+    /// A remote ICE candidate: the value of an SDP `candidate` attribute. Unusable ones are ignored.
+    Candidate(String),
+    /// Announces a track whose media section follows (or came before).
+    AddTrack(Box<AddTrack>),
+    /// Mutes or unmutes an own track.
+    Mute {
+        /// The own track.
+        track: TrackSid,
+        /// The new state.
+        muted: bool,
+    },
+    /// Subscribes to tracks or unsubscribes from them. Unknown ones are remembered, bounded.
+    Subscribe {
+        /// Tracks of others.
+        tracks: Vec<TrackSid>,
+        /// The wish.
+        subscribed: bool,
+    },
+    /// How a subscribed track should be forwarded. Kept when it comes before the subscription.
+    TrackSettings {
+        /// Tracks of others.
+        tracks: Vec<TrackSid>,
+        /// The wish.
+        settings: TrackSettings,
+    },
+    /// The participant goes.
+    Leave,
+}
+
+/// How a subscriber wants a track.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TrackSettings {
+    /// Nothing is forwarded while this is true.
+    pub disabled: bool,
+    /// Width and height of the picture in pixels, if known; goes before `quality`.
+    pub dimensions: Option<(u32, u32)>,
+    /// The best layer wanted.
+    pub quality: Quality,
+    /// Highest frame rate wanted, frames per second; `None` for all.
+    pub frame_rate: Option<u32>,
+}
+
+/// A track the client is about to send.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AddTrack {
+    /// The client's own id for it.
+    pub cid: String,
+    /// Name for people.
+    pub name: String,
+    /// Audio or video.
+    pub kind: Kind,
+    /// Where it comes from.
+    pub source: Source,
+    /// Muted from the start.
+    pub muted: bool,
+    /// Full width and height in pixels; zero for audio.
+    pub dimensions: (u32, u32),
+    /// Spatial layers, as announced.
+    pub layers: Vec<LayerInfo>,
+    /// Codecs the client means to use, first the preferred one.
+    pub codecs: Vec<CodecInfo>,
+    /// Encryption of the frames: a number of the signalling protocol, opaque to media.
+    pub encryption: i32,
+    /// Stereo audio.
+    pub stereo: bool,
+    /// Audio without discontinuous transmission.
+    pub disable_dtx: bool,
+    /// Audio without redundancy.
+    pub disable_red: bool,
+    /// Group of tracks that belong together; empty for the default of the source.
+    pub stream: String,
+    /// Backup codec policy: a number of the signalling protocol, opaque to media.
+    pub backup_codec_policy: i32,
+    /// Audio features: numbers of the signalling protocol, opaque to media.
+    pub audio_features: Vec<i32>,
+    /// Packet trailer features: numbers of the signalling protocol, opaque to media.
+    pub packet_trailer_features: Vec<i32>,
+}
+
+/// One announced codec of a track.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CodecInfo {
+    /// `video/VP8`, `audio/opus`; empty until the media section is negotiated.
+    pub mime: String,
+    /// The client's id of the sender with this codec.
+    pub cid: String,
+    /// Layers of this codec.
+    pub layers: Vec<LayerInfo>,
+}
+
+/// One announced spatial layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LayerInfo {
+    /// Which.
+    pub quality: Quality,
+    /// Pixels.
+    pub width: u32,
+    /// Pixels.
+    pub height: u32,
+    /// Bits per second, as announced.
+    pub bitrate: u32,
+    /// Ascending position among the track's layers, 0 is the smallest.
+    pub spatial: u8,
+}
+
+/// Audio or video.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum Kind {
+    Audio,
+    Video,
+}
+
+/// Where a track comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum Source {
+    Unknown,
+    Camera,
+    Microphone,
+    ScreenShare,
+    ScreenShareAudio,
+}
+
+/// Names of spatial layers, smallest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum Quality {
+    Low,
+    Medium,
+    High,
+}
+
+/// Something a shard tells a session.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Notice {
+    /// The join succeeded. Always the first notice of a session, unless it is `Refused`.
+    Joined(Box<Joined>),
+    /// The join failed; the session is over.
+    Refused(Refusal),
+    /// The answer to an offer.
+    Answer {
+        /// The id of the offer.
+        id: u32,
+        /// The SDP text.
+        sdp: String,
+        /// Every mid on which media is sent to the client, and the track it carries.
+        mid_to_track: Vec<(String, TrackSid)>,
+    },
+    /// An own track was accepted.
+    TrackPublished {
+        /// The client's id, from the request.
+        cid: String,
+        /// The track as others see it.
+        track: TrackInfo,
+    },
+    /// An own track was not accepted.
+    TrackRefused {
+        /// The request, for the client to recognise.
+        request: Box<AddTrack>,
+        /// Why.
+        reason: TrackRefusal,
+    },
+    /// A mute for a track the participant doesn't have.
+    MuteRefused {
+        /// The unknown track.
+        track: TrackSid,
+        /// The state asked for.
+        muted: bool,
+    },
+    /// What changed about participants, the session's own among them. Sent before the answer that
+    /// carries their media.
+    Participants(Vec<ParticipantInfo>),
+    /// The client should offer again with this many more receiving sections; 0 and 0 mean just
+    /// "offer again".
+    MediaSectionsRequired {
+        /// Audio sections missing.
+        audios: u32,
+        /// Video sections missing.
+        videos: u32,
+    },
+    /// An own track has its first subscriber.
+    TrackSubscribed(TrackSid),
+    /// The stay is over; the last notice of a session.
+    Left(Departure),
+}
+
+/// What a participant learns on joining.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Joined {
+    /// The room.
+    pub room: RoomInfo,
+    /// The participant itself.
+    pub participant: ParticipantInfo,
+    /// Everyone else who is visible, with their tracks.
+    pub others: Vec<ParticipantInfo>,
+}
+
+/// A room as clients see it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RoomInfo {
+    /// This incarnation.
+    pub sid: RoomSid,
+    /// Its name.
+    pub name: RoomName,
+    /// Visible participants, the new one included.
+    pub participants: u32,
+    /// Participants who publish.
+    pub publishers: u32,
+    /// Random bytes that mark frames which the server injects (none today).
+    pub sif_trailer: Vec<u8>,
+    /// Milliseconds since 1970.
+    pub created_at_ms: i64,
+}
+
+/// A participant as others see it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ParticipantInfo {
+    /// This stay.
+    pub sid: ParticipantSid,
+    /// Who.
+    pub identity: Identity,
+    /// Display name.
+    pub name: String,
+    /// Free text.
+    pub metadata: String,
+    /// Key-value pairs.
+    pub attributes: BTreeMap<String, String>,
+    /// How far the stay has come; never goes back.
+    pub state: ParticipantState,
+    /// Published tracks.
+    pub tracks: Vec<TrackInfo>,
+    /// Milliseconds since 1970.
+    pub joined_at_ms: i64,
+    /// Rises with every change.
+    pub version: u32,
+    /// What it may do.
+    pub permissions: Permissions,
+    /// What its client said of itself.
+    pub client: ClientInfo,
+    /// Why it went, in state `Disconnected`.
+    pub left: Option<LeaveReason>,
+}
+
+/// How far a stay has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ParticipantState {
+    /// Signalling is there.
+    Joined,
+    /// Media is connected.
+    Active,
+    /// Gone.
+    Disconnected,
+}
+
+/// A track as others see it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TrackInfo {
+    /// Its id.
+    pub sid: TrackSid,
+    /// What the client announced; `muted` and the first codec's `mime` are kept current.
+    pub announced: AddTrack,
+    /// The media section of the publisher, once negotiated.
+    pub mid: String,
+    /// More than one spatial layer, each on its own SSRC.
+    pub simulcast: bool,
+}
+
+/// Why a join is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// No such room, and this join may not create it.
+    RoomMissing,
+    /// The room has as many participants as it may.
+    RoomFull,
+    /// The node has as many participants or rooms as it may.
+    NodeFull,
+    /// The daemon is stopping.
+    ShuttingDown,
+    /// The peer connection could not be made.
+    Internal,
+}
+
+/// Why a track is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TrackRefusal {
+    /// The token doesn't allow this source.
+    NotAllowed,
+    /// Too many tracks are published or wait for their media section.
+    LimitExceeded,
+    /// The same client id is still published; this one follows when it ends.
+    Queued,
+}
+
+/// How a stay ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Departure {
+    /// Why.
+    pub reason: LeaveReason,
+    /// What the client should do now.
+    pub action: LeaveAction,
+}
+
+/// Why a stay ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum LeaveReason {
+    /// The client said so.
+    ClientInitiated,
+    /// The same identity joined again.
+    DuplicateIdentity,
+    /// The daemon stops.
+    ServerShutdown,
+    /// Client and server disagree on the state of the session.
+    StateMismatch,
+    /// Media was never connected in the time allowed.
+    JoinFailure,
+    /// The signalling connection ended before media was connected.
+    SignalClosed,
+    /// Media was lost.
+    ConnectionTimeout,
+    /// A fault in this participant's own peer; nobody else is touched.
+    Internal,
+}
+
+/// What the client should do after its stay ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LeaveAction {
+    /// Stay away.
+    Disconnect,
+    /// Take the session up again.
+    Resume,
+    /// Join anew.
+    Reconnect,
+}
+
+/// A datagram to send, possibly several of equal size behind each other.
+#[derive(Debug)]
+pub struct Transmit<'a> {
+    /// The local address it leaves from.
+    pub local: SocketAddr,
+    /// Where to.
+    pub remote: SocketAddr,
+    /// One datagram, or a run of them when `segment` is given.
+    pub contents: &'a [u8],
+    /// Bytes of each datagram of a run but the last, which may be shorter.
+    pub segment: Option<usize>,
+}

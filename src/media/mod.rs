@@ -1,0 +1,2 @@
+//! The sans-IO media core.
+pub mod message;
