@@ -6,8 +6,10 @@
 
 pub mod codec;
 pub mod counters;
+pub mod dtls;
 pub mod message;
 pub mod packet;
+pub mod srtp;
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
