@@ -116,6 +116,14 @@ impl Drop for Waiting {
     }
 }
 
+/// Ties a new DTLS instance to the slot that waits on this thread; without one it is left as is.
+pub(super) fn watch(inner: Box<dyn DtlsInstance>) -> Box<dyn DtlsInstance> {
+    match WAITING.take() {
+        Some(keys) => Box::new(Watched { inner, keys }),
+        None => inner,
+    }
+}
+
 /// Wraps each DTLS instance that is built within [`capture`].
 #[derive(Debug)]
 struct WatchedProvider;
@@ -132,11 +140,10 @@ impl DtlsProvider for WatchedProvider {
         dtls_version: DtlsVersion,
         mtu: Option<usize>,
     ) -> Result<Box<dyn DtlsInstance>, CryptoError> {
-        let inner = INNER.dtls_provider.new_dtls(cert, now, dtls_version, mtu)?;
-        Ok(match WAITING.take() {
-            Some(keys) => Box::new(Watched { inner, keys }),
-            None => inner,
-        })
+        INNER
+            .dtls_provider
+            .new_dtls(cert, now, dtls_version, mtu)
+            .map(watch)
     }
 
     fn is_test(&self) -> bool {

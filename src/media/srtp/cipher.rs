@@ -19,14 +19,18 @@ const E_FLAG: u32 = 1 << 31;
 
 /// The keys of RTP or of RTCP in one direction.
 pub(super) enum Cipher {
-    /// AES counter mode and HMAC-SHA1 (RFC 3711).
-    CounterMode {
-        key: EncryptingKey,
-        auth: hmac::Key,
-        salt: [u8; 14],
-    },
+    /// AES counter mode and HMAC-SHA1 (RFC 3711). Boxed, as prepared HMAC keys are large and the
+    /// usual suite is GCM.
+    CounterMode(Box<CounterMode>),
     /// AES-GCM (RFC 7714).
     Gcm { key: LessSafeKey, salt: [u8; 12] },
+}
+
+/// The keys of counter mode.
+pub(super) struct CounterMode {
+    key: EncryptingKey,
+    auth: hmac::Key,
+    salt: [u8; 14],
 }
 
 impl Cipher {
@@ -49,11 +53,11 @@ impl Cipher {
         let key = UnboundCipherKey::new(&AES_128, keys.key())
             .and_then(EncryptingKey::ctr)
             .expect("the session key has the length of its algorithm");
-        Self::CounterMode {
+        Self::CounterMode(Box::new(CounterMode {
             key,
             auth: hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, keys.auth()),
             salt: *keys.salt(),
-        }
+        }))
     }
 
     /// Seals `buffer[start..]`, whose header of `header_len` bytes the caller has checked.
@@ -67,7 +71,8 @@ impl Cipher {
         let (header, payload) = buffer[start..].split_at_mut(header_len);
         let ssrc = rtp_ssrc(header);
         match self {
-            Self::CounterMode { key, auth, salt } => {
+            Self::CounterMode(keys) => {
+                let CounterMode { key, auth, salt } = &**keys;
                 apply_key_stream(key, counter_iv(salt, ssrc, index), payload);
                 // The tag covers the rollover counter, which is not sent (RFC 3711 section 4.2).
                 let rollover = ((index >> 16) as u32).to_be_bytes();
@@ -94,7 +99,8 @@ impl Cipher {
             .expect("the caller has checked the header");
         let ssrc = rtcp_sender(header);
         match self {
-            Self::CounterMode { key, auth, salt } => {
+            Self::CounterMode(keys) => {
+                let CounterMode { key, auth, salt } = &**keys;
                 apply_key_stream(key, counter_iv(salt, ssrc, index.into()), body);
                 buffer.extend_from_slice(&word);
                 let tag = hmac::sign(auth, &buffer[start..]);
@@ -118,7 +124,7 @@ impl Cipher {
             .ok_or(OpenError::Malformed)?;
         // GCM: body, tag, word. Counter mode: body, word, tag.
         let (body, tag, word) = match self {
-            Self::CounterMode { .. } => {
+            Self::CounterMode(_) => {
                 let (rest, tag) = split_tail(rest, CM_TAG)?;
                 let (body, word) = split_tail(rest, INDEX_WORD)?;
                 (body, tag, word)
@@ -154,7 +160,8 @@ impl Cipher {
         let SealedRtcp { header, body, .. } = sealed;
         let index = sealed.index.into();
         match self {
-            Self::CounterMode { key, auth, salt } => {
+            Self::CounterMode(keys) => {
+                let CounterMode { key, auth, salt } = &**keys;
                 let mut tag = hmac::Context::with_key(auth);
                 tag.update(*header);
                 tag.update(body);

@@ -22,6 +22,8 @@ mod opener;
 mod window;
 
 #[cfg(test)]
+mod interop;
+#[cfg(test)]
 mod vectors;
 
 pub use kdf::MasterKey;
