@@ -1,4 +1,4 @@
-//! SRTP of the egress leg: what is written here leaves sealed. Step 7 of the hot path.
+//! SRTP of the egress leg: what is written here leaves sealed. Part of step 5 of the hot path.
 //!
 //! str0m holds the same master key and goes on to seal its own feedback with it, so the one thing
 //! that must never happen is two packets under one nonce: with GCM that gives the authentication
@@ -27,7 +27,7 @@ mod interop;
 mod vectors;
 
 pub use kdf::MasterKey;
-pub use opener::{OpenError, Opener};
+pub use opener::{OpenError, Opener, SENDERS_MAX};
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -204,7 +204,7 @@ impl Stream {
     ///
     /// `header_len` covers CSRCs and extensions, which stay readable. `index` is the extended
     /// sequence number, rollover counter included; SSRC and sequence number in the header must
-    /// agree with it. A refused packet is unchanged; its index may count as used.
+    /// agree with it. A refused packet is unchanged and uses no index up.
     pub fn seal_rtp(
         &mut self,
         buffer: &mut Vec<u8>,

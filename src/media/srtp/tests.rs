@@ -176,13 +176,13 @@ fn senders_are_bounded() {
     let suite = Suite::AeadAes128Gcm;
     let (mut sealer, mut opener) = (Sealer::new(key(suite)), Opener::new(key(suite)));
     let mut out = Vec::new();
-    for ssrc in 0..=opener::SENDERS_MAX as u32 {
+    for ssrc in 0..=SENDERS_MAX as u32 {
         let mut stream = sealer.register(OwnSsrc::claim(ssrc)).expect("room");
         let mut packet = rtcp();
         packet[4..8].copy_from_slice(&ssrc.to_be_bytes());
         stream.seal_rtcp(&mut packet, 0).expect("indices are left");
         let expected = match ssrc as usize {
-            opener::SENDERS_MAX => Err(OpenError::TooManySenders),
+            SENDERS_MAX => Err(OpenError::TooManySenders),
             _ => Ok(()),
         };
         assert_eq!(opener.open_rtcp(&packet, &mut out), expected);
