@@ -7,9 +7,13 @@
 pub mod codec;
 pub mod counters;
 pub mod dtls;
+pub mod layers;
 pub mod message;
+pub mod order;
 pub mod packet;
 pub mod srtp;
+pub mod retransmit;
+pub mod rewrite;
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};

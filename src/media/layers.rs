@@ -1,0 +1,275 @@
+//! Decides which packets of a simulcast track a subscription gets. Step 5 of the hot path.
+//!
+//! ```text
+//!   Paused -- target --> Waiting -- key frame --> Forwarding -- key frame of a layer
+//!     ^                     |                       |   ^       nearer to the target --+
+//!     +------ no target ----+---- no target --------+   +------------------------------+
+//! ```
+//!
+//! Layers are separate encodings: only a key frame leads from one to another, and until it comes
+//! the old layer goes on. Temporal layers are left out by whole frames. A subscriber must never
+//! stay without a picture because the layer it wants has stopped: what is there is taken, and a
+//! key frame asked of it.
+//!
+//! Audio has no layers and does not come here. Numbers are for [`Rewrite`](super::rewrite::Rewrite),
+//! which target is right for the allocator, and asking for key frames for the feedback broker.
+
+use std::time::{Duration, Instant};
+
+use super::codec::vp8;
+use super::order::{Order, Place};
+use super::packet::{Layer, Packet};
+
+/// A layer not heard of for this long has stopped. A screen that does not change is sent once per
+/// second by browsers, so this must be longer.
+pub const SILENCE: Duration = Duration::from_millis(1500);
+
+/// The layer choice of one subscription.
+#[derive(Debug)]
+pub struct Layers {
+    state: State,
+    heard: [Option<Heard>; Layer::COUNT_MAX],
+}
+
+/// What a subscription should get.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Target {
+    /// The layer.
+    pub spatial: Layer,
+    /// Its highest temporal layer.
+    pub temporal: u8,
+}
+
+/// What to do with a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decision {
+    /// It is not part of what this subscription sees.
+    Ignore,
+    /// It is part of it, but left out: the numbers must close over it.
+    Skip,
+    /// Forward it. A late one only if its number was promised, which the rewrite knows.
+    Forward,
+    /// Forward it as the first packet of a new source.
+    Switch,
+}
+
+#[derive(Debug)]
+enum State {
+    Paused,
+    Waiting {
+        target: Target,
+        since: Option<Instant>,
+    },
+    Forwarding {
+        current: Current,
+        target: Target,
+    },
+}
+
+#[derive(Debug)]
+struct Current {
+    layer: Layer,
+    /// Highest temporal layer that is forwarded; moves towards the target's where a frame allows.
+    temporal: u8,
+    /// Timestamp of the newest frame, and what is done with all its packets.
+    frame: u32,
+    fate: Decision,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Heard {
+    order: Order,
+    arrival: Instant,
+}
+
+impl Layers {
+    /// Nothing is forwarded until a target is set.
+    pub fn new() -> Self {
+        Self {
+            state: State::Paused,
+            heard: [None; Layer::COUNT_MAX],
+        }
+    }
+
+    /// Sets what is wanted; `None` pauses at once. A new target takes effect at the next key frame
+    /// of its layer, a new temporal limit at the next frame that allows it.
+    pub fn set_target(&mut self, wanted: Option<Target>) {
+        let Some(wanted) = wanted else {
+            self.state = State::Paused;
+            return;
+        };
+        match &mut self.state {
+            State::Paused => {
+                self.state = State::Waiting {
+                    target: wanted,
+                    since: None,
+                }
+            }
+            State::Waiting { target, .. } | State::Forwarding { target, .. } => *target = wanted,
+        }
+    }
+
+    /// Decides on a packet. Feed every packet of every layer of the track, in order of arrival.
+    pub fn decide(&mut self, packet: &Packet) -> Decision {
+        let Some(place) = self.hear(packet) else {
+            return Decision::Ignore;
+        };
+        let start = packet.vp8.is_some_and(|vp8| vp8.key_frame)
+            && matches!(place, Place::Next { .. } | Place::Restart);
+        if start && self.takes(packet) {
+            return self.switch(packet);
+        }
+        match &mut self.state {
+            State::Paused => Decision::Ignore,
+            State::Waiting { since, .. } => {
+                since.get_or_insert(packet.arrival);
+                Decision::Ignore
+            }
+            State::Forwarding { current, target } if current.layer == packet.layer => match place {
+                Place::Late | Place::Stray => Decision::Forward,
+                Place::Next { .. } | Place::Restart => current.decide(packet, target.temporal),
+            },
+            State::Forwarding { .. } => Decision::Ignore,
+        }
+    }
+
+    /// The layer that a key frame is needed of now, if any: the target, or while that is silent the
+    /// best that can be heard.
+    pub fn wanted_key_frame(&self, now: Instant) -> Option<Layer> {
+        let (target, current) = match &self.state {
+            State::Paused => return None,
+            State::Waiting { target, .. } => (target, None),
+            State::Forwarding { current, target } => (target, Some(current.layer)),
+        };
+        let wanted = self
+            .best_heard(target.spatial, now)
+            .unwrap_or(target.spatial);
+        (current != Some(wanted)).then_some(wanted)
+    }
+
+    /// The layer that is forwarded now.
+    pub fn current(&self) -> Option<Layer> {
+        match &self.state {
+            State::Forwarding { current, .. } => Some(current.layer),
+            State::Paused | State::Waiting { .. } => None,
+        }
+    }
+
+    /// Notes that a layer lives. `None` for layers that cannot be.
+    fn hear(&mut self, packet: &Packet) -> Option<Place> {
+        let heard = self.heard.get_mut(usize::from(packet.layer.0))?;
+        match heard {
+            Some(heard) => {
+                heard.arrival = heard.arrival.max(packet.arrival);
+                Some(heard.order.place(packet.seq))
+            }
+            None => {
+                let order = Order::new(packet.seq);
+                *heard = Some(Heard {
+                    order,
+                    arrival: packet.arrival,
+                });
+                Some(Place::Next { missing: 0 })
+            }
+        }
+    }
+
+    /// Whether to change over to the layer whose key frame starts here.
+    fn takes(&self, packet: &Packet) -> bool {
+        let layer = packet.layer;
+        match &self.state {
+            State::Paused => false,
+            // Anything not above the target at once; above it only if nothing else is to be had.
+            State::Waiting { target, since } => {
+                let patient = since.is_some_and(|since| {
+                    packet.arrival.saturating_duration_since(since) >= SILENCE
+                });
+                let lower = (0..=target.spatial.0).any(|it| self.lives(Layer(it), packet.arrival));
+                layer <= target.spatial || patient && !lower
+            }
+            State::Forwarding { current, target } => {
+                let nearer = if current.layer < target.spatial {
+                    layer > current.layer && layer <= target.spatial
+                } else {
+                    layer < current.layer && layer >= target.spatial
+                };
+                nearer
+                    || layer != current.layer
+                        && !self.lives(current.layer, packet.arrival)
+                        && self.best_heard(target.spatial, packet.arrival) == Some(layer)
+            }
+        }
+    }
+
+    fn switch(&mut self, packet: &Packet) -> Decision {
+        let (State::Waiting { target, .. } | State::Forwarding { target, .. }) = self.state else {
+            return Decision::Ignore;
+        };
+        let current = Current {
+            layer: packet.layer,
+            temporal: target.temporal,
+            frame: packet.timestamp,
+            fate: Decision::Forward,
+        };
+        self.state = State::Forwarding { current, target };
+        Decision::Switch
+    }
+
+    /// The highest living layer up to the target, else the lowest above it.
+    fn best_heard(&self, target: Layer, now: Instant) -> Option<Layer> {
+        let above = target.0.saturating_add(1)..Layer::COUNT_MAX as u8;
+        let mut layers = (0..=target.0).rev().chain(above).map(Layer);
+        layers.find(|&layer| self.lives(layer, now))
+    }
+
+    fn lives(&self, layer: Layer, now: Instant) -> bool {
+        let heard = self.heard.get(usize::from(layer.0)).copied().flatten();
+        heard.is_some_and(|heard| now.saturating_duration_since(heard.arrival) < SILENCE)
+    }
+}
+
+impl Default for Layers {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Current {
+    /// Decides on a packet in order. All packets of a frame share one fate: half a frame is of no
+    /// use, and holds the receiver up.
+    fn decide(&mut self, packet: &Packet, temporal_max: u8) -> Decision {
+        if packet.payload.is_empty() {
+            return Decision::Skip;
+        }
+        if packet.timestamp != self.frame {
+            self.frame = packet.timestamp;
+            self.fate = match packet.vp8 {
+                Some(vp8) => self.judge(vp8, temporal_max),
+                None => Decision::Forward,
+            };
+        }
+        self.fate
+    }
+
+    fn judge(&mut self, vp8: vp8::Descriptor, temporal_max: u8) -> Decision {
+        self.temporal = self.temporal.min(temporal_max);
+        // A key frame refers to nothing, a sync frame to the base layer only. Only one temporal
+        // layer at a time: a frame of the next one may still refer to frames that were left out.
+        let next = self.temporal.saturating_add(1);
+        if vp8.key_frame {
+            self.temporal = temporal_max;
+        } else if vp8.layer_sync && vp8.temporal == next && next <= temporal_max {
+            self.temporal = next;
+        }
+        // Numbers before a frame whose start is missing were promised to it: it must go whole.
+        if vp8.temporal > self.temporal && vp8.start_of_frame {
+            Decision::Skip
+        } else {
+            Decision::Forward
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "tests/layers.rs"]
+mod tests;
