@@ -4,6 +4,7 @@
 //! [`Shard::handle`]; datagrams, notices and the next deadline come out of [`Shard::poll`]. Tests,
 //! benches, fuzzers and the daemon drive the same code.
 
+pub mod allocator;
 pub mod codec;
 pub mod counters;
 pub mod dtls;
@@ -14,6 +15,9 @@ pub mod packet;
 pub mod srtp;
 pub mod retransmit;
 pub mod rewrite;
+pub mod ntp;
+pub mod packet;
+pub mod rtcp;
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};

@@ -1,0 +1,383 @@
+//! How much of each video a subscriber gets: a pure function from rates and wishes to grants.
+//!
+//! Everybody's smallest picture comes first, whatever the budget: a tile is never black for want
+//! of bandwidth. Then the steps above it, class by class: screen shares up to what was wanted
+//! before the first camera rises, and within a class one step for each in turn. Audio is never
+//! weighed: the caller takes it off the budget before. Which packets a grant lets through is
+//! decided elsewhere, and so is the budget.
+
+use super::packet::Layer;
+use crate::units::Bitrate;
+
+/// Most temporal layers of a stream (two bits in VP8).
+pub const TEMPORAL_MAX: usize = 4;
+
+/// A raise needs this much more than it costs, so that a rate near its limit doesn't flip a
+/// picture to and fro. Keeping what is already there needs nothing extra.
+const RAISE_HEADROOM: f64 = 1.12;
+
+/// What is to be known of one subscribed video.
+#[derive(Debug, Clone)]
+pub struct Wish {
+    /// Its class.
+    pub priority: Priority,
+    /// The best spatial layer wanted.
+    pub layer_max: Layer,
+    /// The highest temporal layer wanted; 3 for all.
+    pub temporal_max: u8,
+    /// Measured rates by spatial and temporal layer; a temporal layer includes those below it.
+    /// Zero where there is no such layer (now). Streams without temporal layers have only the
+    /// first.
+    pub rates: [[Bitrate; TEMPORAL_MAX]; Layer::COUNT_MAX],
+    /// What was granted before.
+    pub current: Option<Grant>,
+}
+
+/// What is served first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Priority {
+    /// Text that has to be read.
+    ScreenShare,
+    /// Faces.
+    Camera,
+}
+
+/// What one subscribed video gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Grant {
+    /// Its spatial layer.
+    pub layer: Layer,
+    /// The highest temporal layer forwarded.
+    pub temporal: u8,
+}
+
+/// Shares `budget` out. `out` is cleared; its entries follow the order of `wishes`. Returns what
+/// the grants cost, which is above the budget when not even the smallest pictures fit.
+pub fn allocate(budget: Bitrate, wishes: &[Wish], out: &mut Vec<Grant>) -> Bitrate {
+    out.clear();
+    out.extend(wishes.iter().map(Wish::lowest));
+    let mut spent: Bitrate = wishes.iter().map(|wish| wish.rate(wish.lowest())).sum();
+    for class in [Priority::ScreenShare, Priority::Camera] {
+        // Each round but the last raises something, and a wish has at most 12 steps.
+        let mut raised = true;
+        while raised {
+            raised = false;
+            for (wish, grant) in wishes.iter().zip(out.iter_mut()) {
+                if wish.priority != class {
+                    continue;
+                }
+                if let Some((next, total)) = wish.raise(*grant, spent, budget) {
+                    (*grant, spent) = (next, total);
+                    raised = true;
+                }
+            }
+        }
+    }
+    out.iter_mut()
+        .zip(wishes)
+        .for_each(|(grant, wish)| *grant = wish.open_top(*grant));
+    spent
+}
+
+impl Wish {
+    /// The least that is always granted. With no rate known yet: layer 0, all of it, since what
+    /// doesn't come costs nothing.
+    fn lowest(&self) -> Grant {
+        self.steps().next().unwrap_or(Grant {
+            layer: Layer(0),
+            temporal: self.temporal_max,
+        })
+    }
+
+    /// The step above `grant` and the cost of all with it, if it fits.
+    fn raise(&self, grant: Grant, spent: Bitrate, budget: Bitrate) -> Option<(Grant, Bitrate)> {
+        let next = self.steps().find(|step| *step > grant)?;
+        let total = spent.saturating_sub(self.rate(grant)) + self.rate(next);
+        let kept = self.current.is_some_and(|current| next <= current);
+        let needed = if kept {
+            total
+        } else {
+            total.scale(RAISE_HEADROOM)
+        };
+        (needed <= budget).then_some((next, total))
+    }
+
+    /// All steps, ascending: live layers up to the wanted one, or just the lowest live one if all
+    /// are above. Above the lowest, a layer isn't entered at its first temporal layer when it has
+    /// more: a larger picture at a quarter of the frames looks worse than the smaller one before.
+    fn steps(&self) -> impl Iterator<Item = Grant> + '_ {
+        let live = (0..Layer::COUNT_MAX as u8)
+            .map(Layer)
+            .filter(|layer| self.temporals(*layer).next().is_some());
+        let lowest = live.clone().next();
+        live.filter(move |layer| *layer <= self.layer_max || Some(*layer) == lowest)
+            .flat_map(move |layer| {
+                let several = self.temporals(layer).nth(1).is_some();
+                let skip = usize::from(several && Some(layer) != lowest);
+                self.temporals(layer)
+                    .skip(skip)
+                    .map(move |temporal| Grant { layer, temporal })
+            })
+    }
+
+    /// The temporal layers of a spatial layer that come and are wanted.
+    fn temporals(&self, layer: Layer) -> impl Iterator<Item = u8> + Clone + '_ {
+        let rates = self.rates.get(usize::from(layer.0)).into_iter().flatten();
+        rates
+            .zip(0u8..)
+            .filter(|(rate, _)| **rate > Bitrate::ZERO)
+            .map(|(_, temporal)| temporal)
+            .filter(|temporal| *temporal <= self.temporal_max)
+    }
+
+    fn rate(&self, grant: Grant) -> Bitrate {
+        self.rates
+            .get(usize::from(grant.layer.0))
+            .and_then(|rates| rates.get(usize::from(grant.temporal)))
+            .copied()
+            .unwrap_or_default()
+    }
+
+    /// At the top temporal layer that was measured nothing is left to hold back, so whatever else
+    /// is wanted may pass, also what was not measured yet.
+    fn open_top(&self, grant: Grant) -> Grant {
+        match self.temporals(grant.layer).last() {
+            Some(top) if grant.temporal < top => grant,
+            _ => Grant {
+                temporal: self.temporal_max,
+                ..grant
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Without temporal layers, kbit/s.
+    fn camera(rates: [u64; 3]) -> Wish {
+        Wish {
+            priority: Priority::Camera,
+            layer_max: Layer(2),
+            temporal_max: 3,
+            rates: rates.map(|rate| {
+                [
+                    Bitrate::kbps(rate),
+                    Bitrate::ZERO,
+                    Bitrate::ZERO,
+                    Bitrate::ZERO,
+                ]
+            }),
+            current: None,
+        }
+    }
+
+    fn screen(rates: [u64; 3]) -> Wish {
+        Wish {
+            priority: Priority::ScreenShare,
+            ..camera(rates)
+        }
+    }
+
+    /// Three temporal layers at half, three quarters and all of each rate.
+    fn temporal(rates: [u64; 3]) -> Wish {
+        Wish {
+            rates: rates.map(|rate| {
+                let steps = [rate / 2, rate * 3 / 4, rate].map(Bitrate::kbps);
+                [steps[0], steps[1], steps[2], Bitrate::ZERO]
+            }),
+            ..camera(rates)
+        }
+    }
+
+    fn wanting(layer: u8, wish: Wish) -> Wish {
+        Wish {
+            layer_max: Layer(layer),
+            ..wish
+        }
+    }
+
+    fn having(layer: u8, wish: Wish) -> Wish {
+        let grant = Grant {
+            layer: Layer(layer),
+            temporal: 3,
+        };
+        Wish {
+            current: Some(grant),
+            ..wish
+        }
+    }
+
+    fn layers(budget: u64, wishes: &[Wish]) -> Vec<u8> {
+        let mut out = vec![];
+        allocate(Bitrate::kbps(budget), wishes, &mut out);
+        out.iter().map(|grant| grant.layer.0).collect()
+    }
+
+    const FULL: [u64; 3] = [150, 500, 1700];
+
+    #[test]
+    fn sentences() {
+        let cam = || camera(FULL);
+        let cases: [(&str, u64, Vec<Wish>, &[u8]); 17] = [
+            (
+                "plenty is for all",
+                9000,
+                vec![cam(), cam(), screen(FULL)],
+                &[2, 2, 2],
+            ),
+            (
+                "nothing still gives everyone the smallest",
+                0,
+                vec![cam(), screen(FULL)],
+                &[0, 0],
+            ),
+            (
+                "nobody is raised before everybody has the smallest",
+                640,
+                vec![cam(), cam()],
+                &[0, 0],
+            ),
+            (
+                "cameras rise in turn, not one to the top",
+                1200,
+                vec![cam(), cam()],
+                &[1, 1],
+            ),
+            (
+                "what is left over goes to the first",
+                2500,
+                vec![cam(), cam()],
+                &[2, 1],
+            ),
+            (
+                "a screen share rises first",
+                2100,
+                vec![cam(), screen(FULL)],
+                &[0, 2],
+            ),
+            (
+                "a camera gets what the screen share leaves",
+                2500,
+                vec![cam(), screen(FULL)],
+                &[1, 2],
+            ),
+            (
+                "no more than wanted",
+                9000,
+                vec![wanting(1, cam()), wanting(0, cam())],
+                &[1, 0],
+            ),
+            ("a raise needs headroom", 540, vec![cam()], &[0]),
+            ("with headroom it is raised", 561, vec![cam()], &[1]),
+            (
+                "keeping needs no headroom",
+                501,
+                vec![having(1, cam())],
+                &[1],
+            ),
+            (
+                "below its rate it is not kept",
+                499,
+                vec![having(1, cam())],
+                &[0],
+            ),
+            (
+                "a kept step doesn't carry the next",
+                1750,
+                vec![having(1, cam())],
+                &[1],
+            ),
+            (
+                "a dead layer is stepped over",
+                2000,
+                vec![camera([150, 0, 1700])],
+                &[2],
+            ),
+            (
+                "a single high layer is granted though only low is wanted",
+                100,
+                vec![wanting(0, camera([0, 0, 1700]))],
+                &[2],
+            ),
+            (
+                "with no rate known layer 0 is granted",
+                100,
+                vec![camera([0, 0, 0])],
+                &[0],
+            ),
+            (
+                "one stream without layers",
+                9000,
+                vec![camera([800, 0, 0])],
+                &[0],
+            ),
+        ];
+        for (sentence, budget, wishes, expected) in cases {
+            assert_eq!(layers(budget, &wishes), expected, "{sentence}");
+        }
+    }
+
+    #[test]
+    fn temporal_sentences() {
+        let cases = [
+            ("the least is the lowest frame rate", 0, (0, 0)),
+            ("a step of frames needs headroom too", 120, (0, 0)),
+            ("one more step of frames", 130, (0, 1)),
+            ("all frames of the smallest", 170, (0, 3)),
+            (
+                "a larger picture is not entered at its lowest frame rate",
+                300,
+                (0, 3),
+            ),
+            ("but at the next", 430, (1, 1)),
+            ("and filled up", 600, (1, 3)),
+            ("up to the top", 2000, (2, 3)),
+        ];
+        for (sentence, budget, (layer, highest)) in cases {
+            let mut out = vec![];
+            allocate(Bitrate::kbps(budget), &[temporal(FULL)], &mut out);
+            let expected = Grant {
+                layer: Layer(layer),
+                temporal: highest,
+            };
+            assert_eq!(out, [expected], "{sentence}");
+        }
+    }
+
+    #[test]
+    fn a_low_frame_rate_wish_caps_the_temporal_layer_and_still_rises_in_pixels() {
+        let wish = Wish {
+            temporal_max: 0,
+            ..temporal(FULL)
+        };
+        let mut out = vec![];
+        let spent = allocate(Bitrate::kbps(5000), &[wish], &mut out);
+        let expected = Grant {
+            layer: Layer(2),
+            temporal: 0,
+        };
+        assert_eq!((out, spent), (vec![expected], Bitrate::kbps(850)));
+    }
+
+    #[test]
+    fn grants_are_stable_when_nothing_changes_and_fit_the_budget() {
+        for budget in (300..6000).step_by(37) {
+            let mut wishes = vec![temporal(FULL), screen(FULL), temporal([100, 300, 900])];
+            let mut out = vec![];
+            for round in 0..4 {
+                let before = out.clone();
+                let spent = allocate(Bitrate::kbps(budget), &wishes, &mut out);
+                assert!(spent <= Bitrate::kbps(budget), "{budget}");
+                assert!(
+                    round < 2 || before == out,
+                    "{budget}: {before:?} became {out:?}"
+                );
+                for (wish, grant) in wishes.iter_mut().zip(&out) {
+                    wish.current = Some(*grant);
+                }
+            }
+        }
+    }
+}
