@@ -9,6 +9,7 @@ pub mod codec;
 pub mod counters;
 pub mod dtls;
 pub mod layers;
+pub mod estimator;
 pub mod message;
 pub mod order;
 pub mod packet;
