@@ -4,6 +4,7 @@
 
 #[doc(hidden)]
 pub mod fuzzing;
+pub mod config;
 pub mod ids;
 pub mod media;
 pub mod units;

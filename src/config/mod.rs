@@ -1,0 +1,269 @@
+//! The configuration: layers of text become one typed value, once, at the start.
+//!
+//! Defaults are not written in code: `config/stellwerk.toml`, the file operators read, is compiled
+//! in and is the lowest layer. Above it lie the development defaults (if asked for), the file, the
+//! environment and the command line. Every value remembers where it came from, for error messages
+//! and for `config show --effective`. What is not here: reloading, and what the values do.
+
+mod error;
+mod keys;
+mod layer;
+mod show;
+mod value;
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+pub use error::{Error, Problem};
+pub use keys::{Keys, Secret};
+pub use layer::{Overrides, Place, Sources};
+pub use value::{ByteSize, LogFormat, LogLevel};
+
+use crate::media;
+use layer::Layers;
+use value::Parameter;
+
+/// The annotated defaults, as shipped.
+pub const SAMPLE: &str = include_str!("../../config/stellwerk.toml");
+
+/// The key of `serve --dev`. Everyone knows it.
+pub const DEV_KEY: &str = "devkey";
+
+/// The secret of [`DEV_KEY`]. Everyone knows it.
+pub const DEV_SECRET: &str = "stellwerk-dev-secret-0123456789abcdef";
+
+const SECOND: Duration = Duration::from_secs(1);
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// Declares the sections: structs of plain fields, how they are read, and the list of their keys.
+/// A parameter with an order has a range; anything outside is a [`Problem`].
+macro_rules! sections {
+    ($(
+        $(#[$section_doc:meta])*
+        $section:ident: $type:ident {
+            $($(#[$doc:meta])* $key:ident: $value:ty $(, $min:expr, $max:expr)?;)*
+        }
+    )*) => {
+        $(
+            $(#[$section_doc])*
+            #[derive(Debug, Clone, PartialEq)]
+            pub struct $type { $($(#[$doc])* pub $key: $value,)* }
+        )*
+
+        /// Everything an operator can set. See `config/stellwerk.toml` for the whole text.
+        #[derive(Debug, Clone, PartialEq)]
+        pub struct Config {
+            $($(#[$section_doc])* pub $section: $type,)*
+            /// API keys. May be empty, see [`Config::require_keys`].
+            pub keys: Keys,
+        }
+
+        /// A parameter: section, key, and how a text of the environment becomes its value.
+        type Known = (&'static str, &'static str, fn(&str) -> toml::Value);
+
+        /// Every parameter, in the order of the sample.
+        const KNOWN: &[Known] = &[
+            $($((stringify!($section), stringify!($key), <$value as Parameter>::from_text),)*)*
+        ];
+
+        fn read(layers: &mut Layers) -> Config {
+            Config {
+                $($section: $type {
+                    $($key: layers.read::<$value>(
+                        stringify!($section),
+                        stringify!($key),
+                        range!($($min, $max)?),
+                    ),)*
+                },)*
+                keys: layers.keys(),
+            }
+        }
+    };
+}
+
+macro_rules! range {
+    () => {
+        None
+    };
+    ($min:expr, $max:expr) => {
+        Some(RangeInclusive::new($min, $max))
+    };
+}
+
+sections! {
+    /// HTTP and WebSocket signalling.
+    http: Http {
+        /// Addresses to listen on.
+        listen: Vec<SocketAddr>;
+        /// A client without a full request head after this is disconnected.
+        header_timeout: Duration, SECOND, 600 * SECOND;
+        /// TCP connections of all clients together; more wait in the kernel.
+        connections: usize, 1, 10_000_000;
+        /// TCP connections of one IP address, 0 for no limit; more are closed.
+        connections_per_address: usize, 0, 10_000_000;
+        /// Origins a browser page may have; `*` is every one.
+        origins: Vec<String>;
+    }
+    /// Metrics and health.
+    metrics: Metrics {
+        /// Address to listen on.
+        listen: SocketAddr;
+    }
+    /// Media over UDP.
+    media: Media {
+        /// Addresses as configured; [`Media::local_addresses`] fills in an empty list.
+        addresses: Vec<IpAddr>;
+        /// The port of worker 0; the others follow.
+        port: u16, 1, u16::MAX;
+        /// Worker threads; 0 for one per core, see [`Media::worker_count`].
+        workers: u16, 0, 1024;
+        /// UDP receive buffer per socket.
+        receive_buffer: ByteSize, ByteSize::kib(64), ByteSize::mib(1024);
+        /// UDP send buffer per socket.
+        send_buffer: ByteSize, ByteSize::kib(64), ByteSize::mib(1024);
+    }
+    /// What holds for every room.
+    rooms: Rooms {
+        /// Whether a join creates a missing room.
+        auto_create: bool;
+        /// How long a room outlives its last participant.
+        departure_timeout: Duration, Duration::ZERO, DAY;
+        /// How long a participant may take to connect media.
+        connect_timeout: Duration, SECOND, DAY;
+        /// Whether `hidden` in a token is honoured.
+        hidden_participants: bool;
+    }
+    /// Bounds on what clients may take.
+    limits: Limits {
+        /// Participants on this node; more are refused with 503.
+        participants: usize, 0, 10_000_000;
+        /// Rooms on this node; more are refused with 503.
+        rooms: usize, 0, 10_000_000;
+        /// Participants of a room; more are refused with 503.
+        participants_per_room: usize, 1, 1_000_000;
+        /// Tracks a participant may publish at a time; more are refused.
+        tracks_per_participant: usize, 0, 1024;
+        /// Longest identity; tokens beyond are refused.
+        identity_bytes: ByteSize, ByteSize(1), ByteSize::kib(64);
+        /// Longest display or room name; tokens beyond are refused.
+        name_bytes: ByteSize, ByteSize(1), ByteSize::kib(64);
+        /// Longest metadata; tokens beyond are refused.
+        metadata_bytes: ByteSize, ByteSize(0), ByteSize::mib(16);
+        /// Keys and values of all attributes; tokens beyond are refused.
+        attributes_bytes: ByteSize, ByteSize(0), ByteSize::mib(16);
+        /// Longest token; longer ones are refused unread.
+        token_bytes: ByteSize, ByteSize::kib(1), ByteSize::mib(1);
+        /// Largest inflated join request; larger ones are refused.
+        join_request_bytes: ByteSize, ByteSize::kib(4), ByteSize::mib(64);
+        /// Largest signalling message; a larger one closes the connection.
+        signal_message_bytes: ByteSize, ByteSize::kib(4), ByteSize::mib(64);
+        /// Signalling messages per second and participant; faster ones are slowed down.
+        signal_requests_per_second: u32, 1, 1_000_000;
+        /// Messages waiting for one participant; one more closes its connection.
+        pending_notices: usize, 16, 1_000_000;
+        /// Largest SDP offer; a larger one ends that session.
+        sdp_bytes: ByteSize, ByteSize::kib(4), ByteSize::mib(64);
+        /// Most media sections of an SDP offer; more end that session.
+        media_sections: usize, 2, 65_536;
+        /// Remote candidates per participant; more are ignored.
+        candidates: usize, 1, 1024;
+        /// RTP packets per second and participant; more are dropped.
+        packets_per_second: u32, 100, 10_000_000;
+    }
+    /// The end.
+    shutdown: Shutdown {
+        /// From SIGTERM to the end at the latest.
+        deadline: Duration, Duration::ZERO, DAY;
+    }
+    /// Log output.
+    log: Log {
+        /// Least severe messages to write.
+        level: LogLevel;
+        /// Shape of a line.
+        format: LogFormat;
+    }
+}
+
+/// A configuration, and what there is to say about it.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The values.
+    pub config: Config,
+    /// What is wrong but can be lived with, such as a secret that everyone on the host can read.
+    pub concerns: Vec<Problem>,
+    layers: Layers,
+}
+
+impl Loaded {
+    /// The effective values as TOML, each with its origin; secrets are masked.
+    pub fn show(&self) -> String {
+        show::effective(&self.layers)
+    }
+}
+
+impl Config {
+    /// Reads all layers. All problems of all layers come back together.
+    pub fn load(sources: &Sources<'_>) -> Result<Loaded, Error> {
+        let mut layers = Layers::gather(sources, KNOWN)?;
+        let config = read(&mut layers);
+        layers.check()?;
+        let concerns = layers.take_concerns();
+        Ok(Loaded {
+            config,
+            concerns,
+            layers,
+        })
+    }
+
+    /// Fails without an API key: nobody could join.
+    pub fn require_keys(&self) -> Result<(), Error> {
+        if self.keys.is_empty() {
+            return Err(Error::no_keys());
+        }
+        Ok(())
+    }
+
+    /// The part of the limits that a shard enforces.
+    pub fn media_limits(&self) -> media::Limits {
+        media::Limits {
+            rooms: self.limits.rooms,
+            participants_per_room: self.limits.participants_per_room,
+            tracks_per_participant: self.limits.tracks_per_participant,
+            sdp_bytes: self.limits.sdp_bytes.get(),
+            media_sections: self.limits.media_sections,
+            candidates: self.limits.candidates,
+            packets_per_second: self.limits.packets_per_second,
+            connect_timeout: self.rooms.connect_timeout,
+            departure_timeout: self.rooms.departure_timeout,
+        }
+    }
+}
+
+impl Media {
+    /// The number of workers to start: as configured, or one per core.
+    pub fn worker_count(&self) -> u16 {
+        match self.workers {
+            0 => std::thread::available_parallelism().map_or(1, |cores| {
+                u16::try_from(cores.get()).unwrap_or(u16::MAX).min(1024)
+            }),
+            workers => workers,
+        }
+    }
+
+    /// The addresses to receive media on: as configured, or those of the host.
+    pub fn local_addresses(&self) -> io::Result<Vec<IpAddr>> {
+        if !self.addresses.is_empty() {
+            return Ok(self.addresses.clone());
+        }
+        let mut found: Vec<IpAddr> = if_addrs::get_if_addrs()?
+            .into_iter()
+            .filter(|interface| !interface.is_loopback() && !interface.is_link_local())
+            .map(|interface| interface.ip())
+            .collect();
+        found.sort_unstable();
+        found.dedup();
+        Ok(found)
+    }
+}
