@@ -7,4 +7,5 @@ pub mod fuzzing;
 pub mod config;
 pub mod ids;
 pub mod media;
+pub mod signal;
 pub mod units;

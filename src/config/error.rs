@@ -44,7 +44,7 @@ impl Error {
     pub(super) fn no_keys() -> Self {
         let message = "there is no API key, so nobody could join; add one under [keys], for \
                        example `name = \"SECRET\"` with a secret from `openssl rand -base64 36`, \
-                       or set STELLWERK_KEYS=\"name:SECRET\"";
+                       or set STELLWERK_KEYS=\"name:SECRET\"; to just try, use --dev";
         Self::new(vec![Problem::new(
             &Place::Default,
             "keys",

@@ -178,6 +178,15 @@ impl Layers {
             .expect("a test reads every default of the sample")
     }
 
+    /// Notes a problem with a value as a whole.
+    pub fn refuse(&mut self, section: &str, key: &str, message: String) {
+        let place = self
+            .entry(section, key)
+            .map_or(Place::Default, |entry| entry.place.clone());
+        self.problems
+            .push(Problem::new(&place, section, key, message));
+    }
+
     /// The API keys, read from their files where they have one.
     pub fn keys(&mut self) -> Keys {
         let mut keys = Keys::default();

@@ -208,6 +208,7 @@ impl Config {
     pub fn load(sources: &Sources<'_>) -> Result<Loaded, Error> {
         let mut layers = Layers::gather(sources, KNOWN)?;
         let config = read(&mut layers);
+        config.relations(&mut layers);
         layers.check()?;
         let concerns = layers.take_concerns();
         Ok(Loaded {
@@ -215,6 +216,27 @@ impl Config {
             concerns,
             layers,
         })
+    }
+
+    /// What single values can't tell.
+    fn relations(&self, layers: &mut Layers) {
+        if self.http.listen.is_empty() {
+            let message = "is empty; name at least one address, as in [\"127.0.0.1:7880\"]";
+            layers.refuse("http", "listen", message.to_owned());
+        }
+        let workers = self.media.worker_count();
+        if self
+            .media
+            .port
+            .checked_add(workers.saturating_sub(1))
+            .is_none()
+        {
+            let message = format!(
+                "{workers} workers need a port each, and ports end at {}; take a lower first port",
+                u16::MAX
+            );
+            layers.refuse("media", "port", message);
+        }
     }
 
     /// Fails without an API key: nobody could join.
@@ -239,6 +261,11 @@ impl Config {
             departure_timeout: self.rooms.departure_timeout,
         }
     }
+}
+
+/// A duration as the configuration writes it: "500ms", "10s", "5m", "6h".
+pub fn duration(text: &str) -> Result<Duration, String> {
+    Duration::from_toml(&Duration::from_text(text))
 }
 
 impl Media {
