@@ -1,1 +1,109 @@
+//! The command line: what can be asked for, and which exit code answers.
 
+mod config;
+mod log;
+mod serve;
+mod token;
+
+use std::fmt;
+use std::process::ExitCode;
+use std::time::{Duration, SystemTime};
+
+use clap::{Parser, Subcommand};
+
+/// A native media-plane SFU daemon.
+#[derive(Debug, Parser)]
+#[command(name = "stellwerk", version, about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// One subcommand per task.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the daemon.
+    Serve(serve::Serve),
+    /// Print a token for a participant.
+    Token(token::Token),
+    /// Check a configuration file as `serve --config FILE` would read it.
+    CheckConfig(config::Check),
+    /// Print the configuration.
+    #[command(subcommand)]
+    Config(config::Config),
+}
+
+/// Why a command failed, and the exit code that says so.
+#[derive(Debug)]
+pub enum Failure {
+    /// Command line or configuration are wrong (EX_USAGE of sysexits.h).
+    Usage(String),
+    /// The daemon could not run.
+    Run(String),
+}
+
+impl Failure {
+    fn code(&self) -> ExitCode {
+        match self {
+            Self::Usage(_) => ExitCode::from(64),
+            Self::Run(_) => ExitCode::FAILURE,
+        }
+    }
+}
+
+impl From<stellwerk::config::Error> for Failure {
+    fn from(error: stellwerk::config::Error) -> Self {
+        Self::Usage(error.to_string())
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Usage(text) | Self::Run(text) => f.write_str(text),
+        }
+    }
+}
+
+/// The command that was asked for. Prints help, version or what is wrong itself.
+pub fn parse() -> Result<Command, ExitCode> {
+    Cli::try_parse().map(|cli| cli.command).map_err(|error| {
+        // Nobody is left to be told when the terminal is gone.
+        let _ = error.print();
+        match error.use_stderr() {
+            true => Failure::Usage(String::new()).code(),
+            false => ExitCode::SUCCESS,
+        }
+    })
+}
+
+/// Does what was asked for.
+pub fn run(command: Command) -> ExitCode {
+    let done = match command {
+        Command::Serve(serve) => serve.run(),
+        Command::Token(token) => token.run(),
+        Command::CheckConfig(check) => check.run(),
+        Command::Config(config) => config.run(),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("{failure}");
+            failure.code()
+        }
+    }
+}
+
+/// Writes to standard output; a reader that has gone is no failure.
+fn print(text: &str) {
+    use std::io::Write;
+    let _ = std::io::stdout().lock().write_all(text.as_bytes());
+}
+
+/// The time since 1970.
+#[expect(clippy::disallowed_methods, reason = "tokens carry wall-clock times")]
+fn unix_now() -> Duration {
+    SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default()
+}
