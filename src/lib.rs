@@ -5,6 +5,7 @@
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod config;
+pub mod daemon;
 pub mod ids;
 pub mod media;
 pub mod signal;
