@@ -61,7 +61,10 @@ impl Error {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: ", self.place)?;
+        // A default is never at fault itself; something is missing in the layers above.
+        if self.place != Place::Default {
+            write!(f, "{}: ", self.place)?;
+        }
         if !self.parameter.is_empty() {
             write!(f, "{}: ", self.parameter)?;
         }

@@ -246,12 +246,14 @@ impl Layers {
         })?;
         let entries = parse(&text, |line| Place::File(name.clone(), line)).map_err(|error| {
             let line = error.span().map_or(0, |span| line_of(&text, span.start));
+            // serde's words for a value outside a section quote the value, perhaps a secret.
+            let message = match error.message() {
+                text if text.starts_with("invalid type") => "a value outside any section",
+                text => text,
+            };
             fail(
                 line,
-                format!(
-                    "{}; a section is [name], a value is key = value",
-                    error.message()
-                ),
+                format!("{message}; a section is [name], a value is key = value"),
             )
         })?;
         for (section, entries) in entries {

@@ -294,3 +294,6 @@ impl Media {
         Ok(found)
     }
 }
+
+#[cfg(test)]
+mod tests;
