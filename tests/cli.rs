@@ -110,3 +110,75 @@ fn config_show_prints_the_sample() {
     let output = stellwerk("config show");
     assert_eq!(output.stdout, include_bytes!("../config/stellwerk.toml"));
 }
+
+#[test]
+fn the_development_server_greets_with_all_it_takes_to_join() {
+    use std::io::{BufRead, BufReader};
+    use std::process::Stdio;
+
+    let mut daemon = Command::new(env!("CARGO_BIN_EXE_stellwerk"))
+        .args(["serve", "--dev", "--workers", "1", "--http", "127.0.0.1:0"])
+        .args(["--metrics", "127.0.0.1:0", "--media-port", "47882"])
+        .env_clear()
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the program starts");
+    let output = BufReader::new(daemon.stdout.take().expect("piped"));
+    // The snippet is the last of the greeting; after it the daemon runs on.
+    let mut lines = Vec::new();
+    for line in output.lines() {
+        let line = line.expect("text");
+        let end = line == "</script>";
+        lines.push(line);
+        if end {
+            break;
+        }
+    }
+    let _ = daemon.kill();
+    let _ = daemon.wait();
+    assert!(
+        lines
+            .first()
+            .is_some_and(|line| line.ends_with("ws://127.0.0.1:0")),
+        "{lines:?}"
+    );
+    let key = DecodingKey::from_secret(DEV_SECRET.as_bytes());
+    let tokens: Vec<_> = lines
+        .iter()
+        .filter(|line| line.starts_with("eyJ"))
+        .collect();
+    assert_eq!(tokens.len(), 2);
+    for token in tokens {
+        let claims: Value = jsonwebtoken::decode(token, &key, &Validation::default())
+            .expect("a signed token")
+            .claims;
+        assert_eq!(claims["video"]["roomJoin"], true);
+    }
+    let snippet = lines.iter().skip_while(|line| !line.starts_with("<script"));
+    assert_eq!(snippet.count(), 10);
+}
+
+#[test]
+fn systemd_finds_nothing_wrong_with_the_unit() {
+    let unit = include_str!("../systemd/stellwerk.service");
+    let program = env!("CARGO_BIN_EXE_stellwerk");
+    let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("unit");
+    std::fs::create_dir_all(&folder).expect("a writable target directory");
+    // Verification wants the program to exist; it is not installed here.
+    let copy = folder.join("stellwerk.service");
+    std::fs::write(&copy, unit.replace("/usr/bin/stellwerk", program)).expect("writable");
+    let verify = Command::new("systemd-analyze")
+        .arg("verify")
+        .arg(&copy)
+        .output();
+    let Ok(verify) = verify else {
+        eprintln!("systemd-analyze is not installed: the unit was not verified");
+        return;
+    };
+    let said = String::from_utf8_lossy(&verify.stderr);
+    assert!(
+        verify.status.success() && !said.contains("stellwerk.service"),
+        "{said}"
+    );
+}

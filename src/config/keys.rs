@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -121,11 +121,14 @@ fn beside(place: &Place, file: &Path) -> PathBuf {
     directory.map_or_else(|| file.to_owned(), |directory| directory.join(file))
 }
 
-fn read_file(path: &Path) -> std::io::Result<String> {
+fn read_file(path: &Path) -> io::Result<String> {
     let mut text = String::new();
-    File::open(path)?
+    let length = File::open(path)?
         .take(SECRET_FILE_BYTES_MAX)
         .read_to_string(&mut text)?;
+    if length as u64 == SECRET_FILE_BYTES_MAX {
+        return Err(io::Error::other("too long for a secret"));
+    }
     Ok(text)
 }
 
