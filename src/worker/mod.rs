@@ -1,1 +1,394 @@
+//! A worker: one thread, one shard, and the only clock media ever sees.
+//!
+//! It waits for a readable socket, mail from signalling or the shard's deadline, does a bounded
+//! piece of work - the turn - and waits again:
+//!
+//! ```text
+//! sockets --batch--+                 +-- transmits --> sockets
+//! mailbox --mail---+--> Shard  ------+-- notices ----> sessions
+//! deadline --------+   handle, poll  +-- room closed -> directory
+//! ```
+//!
+//! Every batch is stamped once, right after the receive call; all of its datagrams go in with that
+//! time and what they caused goes out before the next batch is read. The runtime's timer ticks in
+//! milliseconds, which is as fine as the shard's deadlines have to be.
+//!
+//! A panic inside one participant is the shard's own matter. One that gets here ends the worker;
+//! the daemon sees the thread end, drains the others and exits with a failure, so that the service
+//! manager starts anew: half a node that looks healthy would be worse.
 
+pub mod report;
+pub mod udp;
+
+use std::collections::HashMap;
+use std::future::poll_fn;
+use std::hash::{BuildHasher, RandomState};
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Sleep;
+
+use crate::directory::{Directory, Mail};
+use crate::ids::{SessionKey, WorkerId};
+use crate::media::counters::Dropped;
+use crate::media::message::{Command, Notice};
+use crate::media::{Input, Limits, Output, Shard, ShardConfig};
+use report::{Report, Tally};
+use udp::{Batch, Bound, Socket};
+
+/// Receive calls of one turn and socket. What is left stays in the kernel's buffer and comes in
+/// the next turn, after mail and timers had theirs; counted as a cut turn.
+const BATCHES_PER_TURN: usize = 8;
+
+/// Time of one turn after which no further batch or mail is begun; counted as a cut turn.
+const TURN_TIME_MAX: Duration = Duration::from_millis(2);
+
+/// Mails of one turn. An offer costs about as much as a thousand packets, so few; the rest waits in
+/// the mailbox, whose senders wait in turn.
+const MAILS_PER_TURN: usize = 16;
+
+/// Outputs taken before the deadline is looked at again. The rest comes in the next turn.
+const OUTPUTS_PER_DRAIN: usize = 100_000;
+
+/// What a worker is started with.
+pub struct Setup {
+    /// Which.
+    pub id: WorkerId,
+    /// Its sockets; the addresses become ICE candidates.
+    pub sockets: Vec<Bound>,
+    /// Bounds for the shard.
+    pub limits: Limits,
+    /// Where signalling posts.
+    pub mailbox: mpsc::Receiver<Mail>,
+    /// Learns of closed rooms.
+    pub directory: Arc<Directory>,
+}
+
+/// The outside of a running worker.
+pub struct Handle {
+    /// Its last report.
+    pub reports: watch::Receiver<Report>,
+    /// Resolves with an error when the worker has ended, for whatever reason.
+    pub ended: oneshot::Receiver<()>,
+    stop: oneshot::Sender<()>,
+    thread: JoinHandle<io::Result<()>>,
+}
+
+impl Handle {
+    /// Asks the worker to end after its present turn, and waits for it. An error means that it
+    /// could not start or has panicked; the panic itself was printed when it happened.
+    pub fn stop(self) -> io::Result<()> {
+        // The worker may have ended already: then nobody listens.
+        let _ = self.stop.send(());
+        let panicked = |_| io::Error::other("a worker panicked");
+        self.thread.join().map_err(panicked)?
+    }
+}
+
+/// Starts a worker on a thread of its own, on `core` if given.
+pub fn start(setup: Setup, core: Option<core_affinity::CoreId>) -> io::Result<Handle> {
+    let (reporter, reports) = watch::channel(Report::empty(Instant::now()));
+    let (stop, stopped) = oneshot::channel();
+    let (alive, ended) = oneshot::channel();
+    let name = format!("worker-{}", setup.id.0);
+    let thread = std::thread::Builder::new().name(name).spawn(move || {
+        // Dropped when this thread ends, unwinding included: that is the news for `ended`.
+        let _alive = alive;
+        if let Some(core) = core {
+            // Without the right to choose its core the worker runs wherever it is put.
+            core_affinity::set_for_current(core);
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        runtime.block_on(async {
+            Worker::new(setup, reporter)?.run(stopped).await;
+            Ok(())
+        })
+    })?;
+    Ok(Handle {
+        reports,
+        ended,
+        stop,
+        thread,
+    })
+}
+
+/// Why the worker woke.
+#[derive(Default)]
+struct Wake {
+    stop: bool,
+    packets: bool,
+    mail: Option<Mail>,
+    timer: bool,
+}
+
+struct Worker {
+    id: WorkerId,
+    shard: Shard,
+    sockets: Vec<Socket>,
+    batch: Batch,
+    mailbox: mpsc::Receiver<Mail>,
+    directory: Arc<Directory>,
+    /// Where the notices of a session go; bounded by the joins the directory admits.
+    sessions: HashMap<SessionKey, mpsc::Sender<Notice>>,
+    /// Sessions that don't read; emptied at the end of each drain.
+    unread: Vec<SessionKey>,
+    deadline: Instant,
+    tally: Tally,
+    /// Time spent in turns since the last report.
+    busy: Duration,
+    reported: Instant,
+    reporter: watch::Sender<Report>,
+}
+
+impl Worker {
+    fn new(setup: Setup, reporter: watch::Sender<Report>) -> io::Result<Self> {
+        let sockets: Vec<Socket> = setup
+            .sockets
+            .into_iter()
+            .map(Socket::new)
+            .collect::<io::Result<_>>()?;
+        let now = Instant::now();
+        let shard = Shard::new(ShardConfig {
+            limits: setup.limits,
+            local: sockets.iter().map(Socket::local).collect(),
+            now,
+            // A clock before 1970 is wrong anyway; zero then is as good as any.
+            unix: SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .unwrap_or_default(),
+            seed: RandomState::new().hash_one(setup.id),
+        });
+        Ok(Self {
+            id: setup.id,
+            shard,
+            sockets,
+            batch: Batch::new(),
+            mailbox: setup.mailbox,
+            directory: setup.directory,
+            sessions: HashMap::new(),
+            unread: Vec::new(),
+            deadline: now,
+            tally: Tally::default(),
+            busy: Duration::ZERO,
+            reported: now,
+            reporter,
+        })
+    }
+
+    async fn run(mut self, mut stop: oneshot::Receiver<()>) {
+        let mut sleep = Box::pin(tokio::time::sleep_until(self.deadline.into()));
+        loop {
+            let wake = self.wait(&mut stop, sleep.as_mut()).await;
+            if wake.stop {
+                break;
+            }
+            self.turn(wake);
+            let next = self.deadline.min(self.reported + report::INTERVAL);
+            if sleep.deadline() != next.into() {
+                sleep.as_mut().reset(next.into());
+            }
+            // Lets the runtime look at all sockets and timers, however busy one of them is.
+            tokio::task::yield_now().await;
+        }
+        self.report(Instant::now());
+    }
+
+    /// Waits until there is something to do, and says what.
+    async fn wait(&mut self, stop: &mut oneshot::Receiver<()>, mut sleep: Pin<&mut Sleep>) -> Wake {
+        poll_fn(|cx| {
+            let mut wake = Wake::default();
+            if Pin::new(&mut *stop).poll(cx).is_ready() {
+                wake.stop = true;
+            }
+            for socket in &self.sockets {
+                wake.packets |= socket.poll_readable(cx);
+            }
+            match self.mailbox.poll_recv(cx) {
+                Poll::Ready(Some(mail)) => wake.mail = Some(mail),
+                // Nobody can ever write again: the daemon is gone.
+                Poll::Ready(None) => wake.stop = true,
+                Poll::Pending => {}
+            }
+            wake.timer = sleep.as_mut().poll(cx).is_ready();
+            match wake.stop || wake.packets || wake.timer || wake.mail.is_some() {
+                true => Poll::Ready(wake),
+                false => Poll::Pending,
+            }
+        })
+        .await
+    }
+
+    /// One bounded piece of work.
+    fn turn(&mut self, wake: Wake) {
+        let start = Instant::now();
+        if wake.packets {
+            self.tally.wakes_packets += 1;
+            for index in 0..self.sockets.len() {
+                self.receive(index, start);
+            }
+        }
+        if let Some(mail) = wake.mail {
+            self.tally.wakes_mail += 1;
+            self.take_mail(mail, start);
+        }
+        let now = Instant::now();
+        if now >= self.deadline {
+            self.tally.wakes_timer += 1;
+            self.shard.handle(now, Input::Timeout);
+            self.drain(now);
+        }
+        let end = Instant::now();
+        self.busy += end.saturating_duration_since(start);
+        if end.saturating_duration_since(self.reported) >= report::INTERVAL {
+            self.report(end);
+        }
+    }
+
+    /// Reads what one socket has, within the bounds of a turn.
+    fn receive(&mut self, index: usize, start: Instant) {
+        for _ in 0..BATCHES_PER_TURN {
+            let socket = &self.sockets[index];
+            match self.batch.receive(socket) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(_) => {
+                    self.tally.receive_errors += 1;
+                    return;
+                }
+            }
+            let now = Instant::now();
+            self.tally.receive_batches += 1;
+            for (remote, contents) in self.batch.datagrams() {
+                self.tally.datagrams_in += 1;
+                self.tally.bytes_in += contents.len() as u64;
+                let input = Input::Datagram {
+                    local: socket.local(),
+                    remote,
+                    contents,
+                };
+                self.shard.handle(now, input);
+            }
+            let copies = self.drain(now);
+            if copies > 0 {
+                let delay = Instant::now().saturating_duration_since(now);
+                self.tally.forward_delay_seconds.observe(delay, copies);
+            }
+            if now.saturating_duration_since(start) >= TURN_TIME_MAX {
+                break;
+            }
+        }
+        self.tally.turns_cut += 1;
+    }
+
+    fn take_mail(&mut self, mut mail: Mail, start: Instant) {
+        for taken in 1.. {
+            let now = Instant::now();
+            match mail {
+                Mail::Open { session, notices } => {
+                    self.sessions.insert(session, notices);
+                }
+                Mail::Command(command) => {
+                    self.shard.handle(now, Input::Command(command));
+                    self.drain(now);
+                }
+            }
+            if taken == MAILS_PER_TURN || now.saturating_duration_since(start) >= TURN_TIME_MAX {
+                self.tally.turns_cut += 1;
+                return;
+            }
+            match self.mailbox.try_recv() {
+                Ok(next) => mail = next,
+                Err(_) => return,
+            }
+        }
+    }
+
+    /// Carries out what the shard wants, and returns how many datagrams were sent.
+    fn drain(&mut self, now: Instant) -> u64 {
+        let mut copies = self.drain_once(now);
+        // Each pass ends sessions, so there are no more passes than sessions.
+        while !self.unread.is_empty() {
+            for session in std::mem::take(&mut self.unread) {
+                let command = Command::SignalClosed(session);
+                self.shard.handle(now, Input::Command(command));
+            }
+            copies += self.drain_once(now);
+        }
+        copies
+    }
+
+    fn drain_once(&mut self, now: Instant) -> u64 {
+        let before = self.tally.datagrams_out;
+        // Stands if the bound is reached: the next turn goes on at once.
+        self.deadline = now;
+        for _ in 0..OUTPUTS_PER_DRAIN {
+            match self.shard.poll() {
+                Output::Transmit(transmit) => {
+                    let socket = self
+                        .sockets
+                        .iter()
+                        .find(|socket| socket.local() == transmit.local)
+                        .or(self.sockets.first());
+                    let sent = socket.map(|socket| socket.send(&transmit));
+                    let sent = sent.unwrap_or_default();
+                    self.tally.datagrams_out += sent.datagrams;
+                    self.tally.bytes_out += sent.bytes;
+                    self.tally.send_batches += sent.batches;
+                    for _ in 0..sent.lost {
+                        self.shard.count_drop(Dropped::SendFailed);
+                    }
+                }
+                Output::Notice(session, notice) => self.notify(session, notice),
+                Output::RoomClosed(room) => self.directory.close(&room, self.id),
+                Output::Timeout(deadline) => {
+                    self.deadline = deadline;
+                    break;
+                }
+            }
+        }
+        self.tally.datagrams_out - before
+    }
+
+    /// Hands a notice on without waiting: a session that doesn't read is cut off, so that nobody
+    /// else waits for it.
+    fn notify(&mut self, session: SessionKey, notice: Notice) {
+        let last = matches!(notice, Notice::Left(_) | Notice::Refused(_));
+        if let Notice::Joined(joined) = &notice {
+            // Whether or not the session still listens: the shard holds the room now.
+            self.directory.opened(&joined.room.name, self.id);
+        }
+        let Some(notices) = self.sessions.get(&session) else {
+            return;
+        };
+        let result = notices.try_send(notice);
+        if last || result.is_err() {
+            self.sessions.remove(&session);
+        }
+        if let (Err(error), false) = (result, last) {
+            if matches!(error, mpsc::error::TrySendError::Full(_)) {
+                self.tally.slow_sessions += 1;
+            }
+            self.unread.push(session);
+        }
+    }
+
+    fn report(&mut self, now: Instant) {
+        let wall = now.saturating_duration_since(self.reported);
+        let load = self.busy.as_secs_f64() / wall.as_secs_f64().max(1e-9);
+        self.busy = Duration::ZERO;
+        self.reported = now;
+        self.reporter.send_replace(Report {
+            at: now,
+            shard: self.shard.counters().clone(),
+            worker: self.tally.clone(),
+            load: load.min(1.0),
+        });
+    }
+}

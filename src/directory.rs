@@ -1,0 +1,302 @@
+//! Which worker holds which room: the one table that signalling and workers share.
+//!
+//! A room's entry is kept by two kinds of holders. Sessions hold a [`Placement`] from before their
+//! join until their connection ends, and the worker holds it from the first join it accepted
+//! ([`Directory::opened`]) until the shard closed the room ([`Directory::close`]). The entry goes
+//! with the last holder. So a join that meets the end of its room is safe: its placement keeps the
+//! entry, and its mail reaches the same worker, where it comes after the end and starts the room
+//! anew. `opened` is called by the worker and not by the session that reads `Joined`, because only
+//! on the worker's thread is it in order with `close`.
+//!
+//! What is not here: participants (the shard knows them), and other nodes.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+
+use dashmap::DashMap;
+use dashmap::mapref::entry::Entry;
+use tokio::sync::mpsc;
+
+use crate::ids::{RoomName, SessionKey, WorkerId};
+use crate::media::message::{Command, Notice, Refusal};
+
+/// What a worker finds in its mailbox.
+#[derive(Debug)]
+pub enum Mail {
+    /// For the shard.
+    Command(Command),
+    /// Notices for this session go here. Comes right before its join. The worker never waits for
+    /// a session: when the channel is full it drops the sender, which ends the session.
+    Open {
+        /// The session.
+        session: SessionKey,
+        /// Its channel, bounded by `limits.pending_notices`.
+        notices: mpsc::Sender<Notice>,
+    },
+}
+
+/// Bounds of the node, from the configuration.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Sessions; one more is refused with [`Refusal::NodeFull`].
+    pub participants: usize,
+    /// Rooms; one more is refused with [`Refusal::NodeFull`].
+    pub rooms: usize,
+}
+
+/// The worker is gone, and its rooms with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WorkerGone;
+
+/// All workers and the rooms they hold.
+pub struct Directory {
+    workers: Vec<Worker>,
+    /// No more entries than `limits.rooms`, give or take the joins that race for the last one.
+    rooms: DashMap<RoomName, Room>,
+    limits: Limits,
+    sessions: AtomicUsize,
+    next_session: AtomicU64,
+    draining: AtomicBool,
+}
+
+struct Worker {
+    mailbox: mpsc::Sender<Mail>,
+    sessions: AtomicUsize,
+}
+
+struct Room {
+    worker: usize,
+    placements: usize,
+    /// Whether the shard holds the room.
+    open: bool,
+}
+
+/// A session's hold on its room's place.
+pub struct Placement {
+    directory: Arc<Directory>,
+    room: RoomName,
+    worker: usize,
+    session: SessionKey,
+}
+
+impl Directory {
+    /// A directory of these workers, by their mailboxes in the order of [`WorkerId`].
+    pub fn new(workers: Vec<mpsc::Sender<Mail>>, limits: Limits) -> Self {
+        let worker = |mailbox| Worker {
+            mailbox,
+            sessions: AtomicUsize::new(0),
+        };
+        Self {
+            workers: workers.into_iter().map(worker).collect(),
+            rooms: DashMap::new(),
+            limits,
+            sessions: AtomicUsize::new(0),
+            next_session: AtomicU64::new(1),
+            draining: AtomicBool::new(false),
+        }
+    }
+
+    /// Finds the room's worker, or picks the one with the fewest sessions for a new room.
+    pub fn place(self: &Arc<Self>, room: &RoomName) -> Result<Placement, Refusal> {
+        self.admits(room)?;
+        let quiet = self.quietest_worker().ok_or(Refusal::Internal)?;
+        let mut entry = self.rooms.entry(room.clone()).or_insert(Room {
+            worker: quiet,
+            placements: 0,
+            open: false,
+        });
+        entry.placements += 1;
+        let worker = entry.worker;
+        drop(entry);
+        self.sessions.fetch_add(1, Ordering::Relaxed);
+        self.workers[worker]
+            .sessions
+            .fetch_add(1, Ordering::Relaxed);
+        Ok(Placement {
+            directory: Arc::clone(self),
+            room: room.clone(),
+            worker,
+            session: SessionKey(self.next_session.fetch_add(1, Ordering::Relaxed)),
+        })
+    }
+
+    /// Whether this node would take a join to `room` now, as far as its own limits go.
+    pub fn admits(&self, room: &RoomName) -> Result<(), Refusal> {
+        if self.draining.load(Ordering::Relaxed) {
+            return Err(Refusal::ShuttingDown);
+        }
+        let full = self.sessions.load(Ordering::Relaxed) >= self.limits.participants
+            || (self.rooms.len() >= self.limits.rooms && !self.rooms.contains_key(room));
+        if full {
+            return Err(Refusal::NodeFull);
+        }
+        Ok(())
+    }
+
+    /// Whether a shard holds the room.
+    pub fn exists(&self, room: &RoomName) -> bool {
+        self.rooms.get(room).is_some_and(|entry| entry.open)
+    }
+
+    /// The worker's shard holds the room: called by the worker for every `Joined` it passes on.
+    pub fn opened(&self, room: &RoomName, worker: WorkerId) {
+        if let Some(mut entry) = self.rooms.get_mut(room) {
+            entry.open |= entry.worker == usize::from(worker.0);
+        }
+    }
+
+    /// The worker's shard has closed the room.
+    pub fn close(&self, room: &RoomName, worker: WorkerId) {
+        if let Entry::Occupied(mut entry) = self.rooms.entry(room.clone())
+            && entry.get().worker == usize::from(worker.0)
+        {
+            entry.get_mut().open = false;
+            if entry.get().placements == 0 {
+                entry.remove();
+            }
+        }
+    }
+
+    /// Refuses joins from now on, and has every shard tell its participants to go elsewhere.
+    pub async fn shut_down(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+        for worker in &self.workers {
+            let mail = Mail::Command(Command::Shutdown);
+            if worker.mailbox.send(mail).await.is_err() {
+                tracing::warn!("a worker ended before the shutdown");
+            }
+        }
+    }
+
+    /// Sessions that hold a placement.
+    pub fn sessions(&self) -> usize {
+        self.sessions.load(Ordering::Relaxed)
+    }
+
+    fn quietest_worker(&self) -> Option<usize> {
+        let sessions = |worker: &Worker| worker.sessions.load(Ordering::Relaxed);
+        let ranked = self.workers.iter().enumerate();
+        ranked
+            .min_by_key(|(_, worker)| sessions(worker))
+            .map(|(index, _)| index)
+    }
+}
+
+impl Placement {
+    /// The session this placement was made for; a new one each time.
+    pub fn session(&self) -> SessionKey {
+        self.session
+    }
+
+    /// Posts a command. Waits while the mailbox is full.
+    pub async fn post(&self, command: Command) -> Result<(), WorkerGone> {
+        self.send(Mail::Command(command)).await
+    }
+
+    /// Tells the worker where notices of the session go.
+    pub async fn open(&self, notices: mpsc::Sender<Notice>) -> Result<(), WorkerGone> {
+        let session = self.session;
+        self.send(Mail::Open { session, notices }).await
+    }
+
+    /// Posts that the signalling connection ended; doesn't wait. With a full mailbox nothing is
+    /// posted: the worker finds the session's channel closed at its next notice and says it then.
+    pub fn post_closed(&self) {
+        let mail = Mail::Command(Command::SignalClosed(self.session));
+        if let Err(error) = self.directory.workers[self.worker].mailbox.try_send(mail) {
+            tracing::debug!(session = ?self.session, "end not posted: {error}");
+        }
+    }
+
+    async fn send(&self, mail: Mail) -> Result<(), WorkerGone> {
+        let mailbox = &self.directory.workers[self.worker].mailbox;
+        mailbox.send(mail).await.map_err(|_| WorkerGone)
+    }
+}
+
+impl Drop for Placement {
+    fn drop(&mut self) {
+        let directory = &self.directory;
+        directory.sessions.fetch_sub(1, Ordering::Relaxed);
+        let worker = &directory.workers[self.worker];
+        worker.sessions.fetch_sub(1, Ordering::Relaxed);
+        if let Entry::Occupied(mut entry) = directory.rooms.entry(self.room.clone()) {
+            entry.get_mut().placements -= 1;
+            if entry.get().placements == 0 && !entry.get().open {
+                entry.remove();
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Directory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Directory")
+            .field("workers", &self.workers.len())
+            .field("rooms", &self.rooms.len())
+            .field("sessions", &self.sessions())
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn directory(workers: usize, participants: usize, rooms: usize) -> Arc<Directory> {
+        let mailboxes = (0..workers).map(|_| mpsc::channel(8).0).collect();
+        let limits = Limits {
+            participants,
+            rooms,
+        };
+        Arc::new(Directory::new(mailboxes, limits))
+    }
+
+    #[test]
+    fn a_room_stays_on_its_worker_and_new_rooms_spread() {
+        let directory = directory(2, 9, 9);
+        let (red, blue) = (RoomName::from("red"), RoomName::from("blue"));
+        let first = directory.place(&red).unwrap();
+        let second = directory.place(&red).unwrap();
+        let third = directory.place(&blue).unwrap();
+        assert_eq!(first.worker, second.worker);
+        assert_ne!(first.worker, third.worker);
+        assert_ne!(first.session(), second.session());
+    }
+
+    #[test]
+    fn an_entry_goes_with_its_last_holder_whichever_that_is() {
+        let directory = directory(1, 9, 9);
+        let (red, worker) = (RoomName::from("red"), WorkerId(0));
+        drop(directory.place(&red).unwrap());
+        assert_eq!(directory.rooms.len(), 0, "a refused join leaves nothing");
+
+        let first = directory.place(&red).unwrap();
+        directory.opened(&red, worker);
+        drop(first);
+        assert!(directory.exists(&red), "the worker holds it");
+        let late = directory.place(&red).unwrap();
+        directory.close(&red, worker);
+        assert!(!directory.exists(&red));
+        assert_eq!(directory.rooms.len(), 1, "the late join holds it");
+        directory.opened(&red, worker);
+        drop(late);
+        directory.close(&red, worker);
+        assert_eq!(directory.rooms.len(), 0);
+        assert_eq!(directory.sessions(), 0);
+    }
+
+    #[test]
+    fn limits_hold_and_known_rooms_stay_open_to_joins() {
+        let directory = directory(1, 3, 1);
+        let (red, blue) = (RoomName::from("red"), RoomName::from("blue"));
+        let _first = directory.place(&red).unwrap();
+        assert_eq!(directory.place(&blue).err(), Some(Refusal::NodeFull));
+        let _second = directory.place(&red).unwrap();
+        let _third = directory.place(&red).unwrap();
+        assert_eq!(directory.place(&red).err(), Some(Refusal::NodeFull));
+        directory.draining.store(true, Ordering::Relaxed);
+        assert_eq!(directory.admits(&red), Err(Refusal::ShuttingDown));
+    }
+}

@@ -1,0 +1,457 @@
+//! What is counted, as families of the Prometheus text format.
+//!
+//! One place gives every metric its name, help text and labels. Workers are summed up; the label
+//! `worker` exists for load only, and no label grows with rooms or people. What the numbers mean
+//! for an operator stands in `docs/metrics.md`; a test holds the two together.
+
+use prometheus::proto::{
+    Bucket, Counter, Gauge, Histogram as ProtoHistogram, LabelPair, Metric, MetricFamily,
+    MetricType,
+};
+
+use crate::media::counters::{Counters, Dropped, Histogram};
+use crate::media::message::LeaveReason;
+use crate::worker::report::{Report, Tally};
+
+const KINDS: [&str; 2] = ["audio", "video"];
+const SUITES: [&str; 3] = [
+    "aes_cm_128_hmac_sha1_80",
+    "aead_aes_128_gcm",
+    "aead_aes_256_gcm",
+];
+
+/// All families, from the last report of each worker.
+pub fn families(reports: &[Report]) -> Vec<MetricFamily> {
+    let mut shard = Counters::default();
+    let mut worker = Tally::default();
+    for report in reports {
+        add(&mut shard, &report.shard);
+        worker.add(&report.worker);
+    }
+    let mut page = Page::default();
+    page.build_info();
+    page.people(&shard);
+    page.packets(&shard);
+    page.repair(&shard);
+    page.worker(&worker);
+    page.load(reports);
+    page.families
+}
+
+/// Adds the counters of another shard. Every field is named, so that a new one can't be forgotten.
+fn add(total: &mut Counters, other: &Counters) {
+    let Counters {
+        rooms,
+        participants,
+        tracks,
+        subscriptions,
+        packets_in,
+        bytes_in,
+        packets_out,
+        bytes_out,
+        dropped,
+        nacks_received,
+        nacks_sent,
+        retransmits,
+        retransmits_missed,
+        plis_received,
+        plis_sent,
+        layer_switches,
+        srtp_suites,
+        joins,
+        leaves,
+        peer_panics,
+        join_seconds,
+        first_packet_seconds,
+    } = other;
+    total.rooms += rooms;
+    total.participants += participants;
+    add_each(&mut total.tracks, tracks);
+    add_each(&mut total.subscriptions, subscriptions);
+    total.packets_in += packets_in;
+    total.bytes_in += bytes_in;
+    total.packets_out += packets_out;
+    total.bytes_out += bytes_out;
+    add_each(&mut total.dropped, dropped);
+    total.nacks_received += nacks_received;
+    total.nacks_sent += nacks_sent;
+    total.retransmits += retransmits;
+    total.retransmits_missed += retransmits_missed;
+    total.plis_received += plis_received;
+    total.plis_sent += plis_sent;
+    total.layer_switches += layer_switches;
+    add_each(&mut total.srtp_suites, srtp_suites);
+    total.joins += joins;
+    add_each(&mut total.leaves, leaves);
+    total.peer_panics += peer_panics;
+    total.join_seconds.add(join_seconds);
+    total.first_packet_seconds.add(first_packet_seconds);
+}
+
+fn add_each(total: &mut [u64], other: &[u64]) {
+    for (total, other) in total.iter_mut().zip(other) {
+        *total += other;
+    }
+}
+
+/// The families written so far. Names are given without the prefix.
+#[derive(Default)]
+struct Page {
+    families: Vec<MetricFamily>,
+}
+
+impl Page {
+    fn build_info(&mut self) {
+        let version = [label("version", env!("CARGO_PKG_VERSION"))];
+        self.push(
+            "build_info",
+            "Always 1; the label says which version runs.",
+            MetricType::GAUGE,
+            vec![gauge(1.0, version.into())],
+        );
+    }
+
+    fn people(&mut self, shard: &Counters) {
+        self.gauge("rooms", "Rooms that are open.", shard.rooms);
+        self.gauge(
+            "participants",
+            "Participants who have joined and not left.",
+            shard.participants,
+        );
+        self.gauges(
+            "tracks",
+            "Published tracks.",
+            ("kind", &KINDS),
+            &shard.tracks,
+        );
+        self.gauges(
+            "subscriptions",
+            "Tracks that are forwarded to somebody, once per receiver.",
+            ("kind", &KINDS),
+            &shard.subscriptions,
+        );
+        self.counter("joins_total", "Joins that were accepted.", shard.joins);
+        self.counters(
+            "leaves_total",
+            "Stays that ended, by reason.",
+            ("reason", &LeaveReason::ALL.map(LeaveReason::label)),
+            &shard.leaves,
+        );
+        self.counter(
+            "peer_panics_total",
+            "Faults of the program that ended one participant. Each is a bug to report.",
+            shard.peer_panics,
+        );
+        self.histogram(
+            "join_seconds",
+            "Time from a join to connected media.",
+            &shard.join_seconds,
+        );
+        self.histogram(
+            "first_packet_seconds",
+            "Time from a subscription to its first forwarded packet.",
+            &shard.first_packet_seconds,
+        );
+        self.counters(
+            "srtp_sessions_total",
+            "Peers whose media was connected, by SRTP protection profile.",
+            ("suite", &SUITES),
+            &shard.srtp_suites,
+        );
+    }
+
+    fn packets(&mut self, shard: &Counters) {
+        self.counter(
+            "packets_in_total",
+            "RTP packets of publishers that were opened.",
+            shard.packets_in,
+        );
+        self.counter(
+            "bytes_in_total",
+            "Bytes of the RTP packets of publishers.",
+            shard.bytes_in,
+        );
+        self.counter(
+            "packets_out_total",
+            "RTP packets sealed for subscribers, retransmissions included.",
+            shard.packets_out,
+        );
+        self.counter(
+            "bytes_out_total",
+            "Bytes of the RTP packets for subscribers.",
+            shard.bytes_out,
+        );
+        self.counters(
+            "dropped_total",
+            "Packets and messages that were discarded, by reason.",
+            ("reason", &Dropped::ALL.map(Dropped::label)),
+            &shard.dropped,
+        );
+    }
+
+    fn repair(&mut self, shard: &Counters) {
+        self.counter(
+            "nacks_received_total",
+            "Packets that subscribers reported missing.",
+            shard.nacks_received,
+        );
+        self.counter(
+            "nacks_sent_total",
+            "Packets that were reported missing to publishers.",
+            shard.nacks_sent,
+        );
+        self.counter(
+            "retransmits_total",
+            "Packets sent again to subscribers.",
+            shard.retransmits,
+        );
+        self.counter(
+            "retransmits_missed_total",
+            "Packets asked for again that were too old or over the budget.",
+            shard.retransmits_missed,
+        );
+        self.counter(
+            "plis_received_total",
+            "Key frame requests of subscribers.",
+            shard.plis_received,
+        );
+        self.counter(
+            "plis_sent_total",
+            "Key frame requests to publishers, merged and throttled.",
+            shard.plis_sent,
+        );
+        self.counter(
+            "layer_switches_total",
+            "Changes of the forwarded layer that took effect.",
+            shard.layer_switches,
+        );
+    }
+
+    fn worker(&mut self, worker: &Tally) {
+        self.counters(
+            "worker_wakes_total",
+            "Turns of the workers, by what woke them.",
+            ("reason", &["packets", "mail", "timer"]),
+            &[worker.wakes_packets, worker.wakes_mail, worker.wakes_timer],
+        );
+        self.counter(
+            "worker_turns_cut_total",
+            "Times a bound on work ended a turn with work left for the next.",
+            worker.turns_cut,
+        );
+        self.counter(
+            "udp_datagrams_in_total",
+            "Datagrams received on media sockets, of any kind.",
+            worker.datagrams_in,
+        );
+        self.counter(
+            "udp_bytes_in_total",
+            "Bytes of the datagrams received.",
+            worker.bytes_in,
+        );
+        self.counter(
+            "udp_datagrams_out_total",
+            "Datagrams the kernel took for sending.",
+            worker.datagrams_out,
+        );
+        self.counter(
+            "udp_bytes_out_total",
+            "Bytes of the datagrams sent.",
+            worker.bytes_out,
+        );
+        self.counter(
+            "udp_receive_batches_total",
+            "Receive calls that yielded datagrams.",
+            worker.receive_batches,
+        );
+        self.counter(
+            "udp_send_batches_total",
+            "Send calls that succeeded; fewer than datagrams when runs leave together.",
+            worker.send_batches,
+        );
+        self.counter(
+            "udp_receive_errors_total",
+            "Receive calls that failed.",
+            worker.receive_errors,
+        );
+        self.counter(
+            "slow_sessions_total",
+            "Signalling sessions cut off because they did not read their messages.",
+            worker.slow_sessions,
+        );
+        self.histogram(
+            "forward_delay_seconds",
+            "Time from reading a batch of datagrams to having sent the copies, per copy.",
+            &worker.forward_delay_seconds,
+        );
+    }
+
+    fn load(&mut self, reports: &[Report]) {
+        let ratio = |(id, report): (usize, &Report)| {
+            gauge(report.load, vec![label("worker", &id.to_string())])
+        };
+        self.push(
+            "worker_load_ratio",
+            "Share of the last second in which the worker was busy.",
+            MetricType::GAUGE,
+            reports.iter().enumerate().map(ratio).collect(),
+        );
+    }
+
+    fn gauge(&mut self, name: &str, help: &str, value: u64) {
+        let metrics = vec![gauge(value as f64, Vec::new())];
+        self.push(name, help, MetricType::GAUGE, metrics);
+    }
+
+    fn gauges(&mut self, name: &str, help: &str, labels: (&str, &[&str]), values: &[u64]) {
+        let metrics = labelled(labels, values)
+            .map(|(label, value)| gauge(value, label))
+            .collect();
+        self.push(name, help, MetricType::GAUGE, metrics);
+    }
+
+    fn counter(&mut self, name: &str, help: &str, value: u64) {
+        let metrics = vec![counter(value as f64, Vec::new())];
+        self.push(name, help, MetricType::COUNTER, metrics);
+    }
+
+    fn counters(&mut self, name: &str, help: &str, labels: (&str, &[&str]), values: &[u64]) {
+        let metrics = labelled(labels, values)
+            .map(|(label, value)| counter(value, label))
+            .collect();
+        self.push(name, help, MetricType::COUNTER, metrics);
+    }
+
+    fn histogram(&mut self, name: &str, help: &str, histogram: &Histogram) {
+        let buckets = histogram.cumulative().map(|(bound, count)| {
+            let mut bucket = Bucket::default();
+            bucket.set_upper_bound(bound);
+            bucket.set_cumulative_count(count);
+            bucket
+        });
+        let mut proto = ProtoHistogram::default();
+        proto.set_bucket(buckets.collect());
+        proto.set_sample_count(histogram.count());
+        proto.set_sample_sum(histogram.sum());
+        let mut metric = Metric::default();
+        metric.set_histogram(proto);
+        self.push(name, help, MetricType::HISTOGRAM, vec![metric]);
+    }
+
+    fn push(&mut self, name: &str, help: &str, kind: MetricType, metrics: Vec<Metric>) {
+        let mut family = MetricFamily::default();
+        family.set_name(format!("stellwerk_{name}"));
+        family.set_help(help.to_owned());
+        family.set_field_type(kind);
+        family.set_metric(metrics);
+        self.families.push(family);
+    }
+}
+
+fn labelled<'a>(
+    (name, texts): (&'a str, &'a [&'a str]),
+    values: &'a [u64],
+) -> impl Iterator<Item = (Vec<LabelPair>, f64)> + 'a {
+    debug_assert_eq!(texts.len(), values.len());
+    let pairs = texts.iter().zip(values);
+    pairs.map(move |(text, value)| (vec![label(name, text)], *value as f64))
+}
+
+fn label(name: &str, value: &str) -> LabelPair {
+    let mut pair = LabelPair::default();
+    pair.set_name(name.to_owned());
+    pair.set_value(value.to_owned());
+    pair
+}
+
+fn gauge(value: f64, labels: Vec<LabelPair>) -> Metric {
+    let mut gauge = Gauge::default();
+    gauge.set_value(value);
+    let mut metric = Metric::from_label(labels);
+    metric.set_gauge(gauge);
+    metric
+}
+
+fn counter(value: f64, labels: Vec<LabelPair>) -> Metric {
+    let mut counter = Counter::default();
+    counter.set_value(value);
+    let mut metric = Metric::from_label(labels);
+    metric.set_counter(counter);
+    metric
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    fn report() -> Report {
+        let mut report = Report::empty(Instant::now());
+        report.shard.rooms = 2;
+        report.shard.tracks = [3, 1];
+        report.shard.drop(Dropped::NotMedia);
+        report.load = 0.25;
+        let delay = &mut report.worker.forward_delay_seconds;
+        delay.observe(Duration::from_micros(30), 50);
+        report
+    }
+
+    fn text(reports: &[Report]) -> String {
+        prometheus::TextEncoder::new()
+            .encode_to_string(&families(reports))
+            .expect("families are well formed")
+    }
+
+    #[test]
+    fn workers_are_summed_up_and_only_load_is_told_apart() {
+        let text = text(&[report(), report()]);
+        for line in [
+            "stellwerk_rooms 4",
+            "stellwerk_tracks{kind=\"audio\"} 6",
+            "stellwerk_dropped_total{reason=\"not_media\"} 2",
+            "stellwerk_forward_delay_seconds_bucket{le=\"0.00005\"} 100",
+            "stellwerk_forward_delay_seconds_count 100",
+            "stellwerk_worker_load_ratio{worker=\"1\"} 0.25",
+        ] {
+            assert!(text.lines().any(|is| is == line), "{line} in\n{text}");
+        }
+    }
+
+    #[test]
+    fn every_metric_is_documented_and_every_documented_one_exists() {
+        let page = include_str!("../../docs/metrics.md");
+        let documented: Vec<&str> = page
+            .lines()
+            .filter_map(|line| line.strip_prefix("| `")?.split(['`', '{']).next())
+            .collect();
+        let families = families(&[report()]);
+        let exposed: Vec<&str> = families.iter().map(|family| family.name()).collect();
+        for name in &exposed {
+            assert!(
+                documented.contains(name),
+                "{name} is not in docs/metrics.md"
+            );
+        }
+        for name in &documented {
+            assert!(
+                exposed.contains(name),
+                "{name} is documented but not exposed"
+            );
+        }
+    }
+
+    #[test]
+    fn names_follow_the_conventions() {
+        for family in families(&[report()]) {
+            let name = family.name();
+            let total = name.ends_with("_total");
+            assert_eq!(
+                family.get_field_type() == MetricType::COUNTER,
+                total,
+                "{name}"
+            );
+            assert!(!family.help().is_empty(), "{name}");
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! What a worker publishes once a second: its shard's counters and its own.
+//!
+//! Reports are absolute, so a lost one costs only freshness. They travel through a watch channel,
+//! outside the packet path; `metrics` adds them up.
+
+use std::time::{Duration, Instant};
+
+use crate::media::counters::{Counters, FORWARD_BOUNDS, Histogram};
+
+/// Time between two reports.
+pub const INTERVAL: Duration = Duration::from_secs(1);
+
+/// One worker's numbers.
+#[derive(Debug, Clone)]
+pub struct Report {
+    /// When it was made.
+    pub at: Instant,
+    /// Of the shard.
+    pub shard: Counters,
+    /// Of the worker.
+    pub worker: Tally,
+    /// Busy time by wall time over the last interval, 0 to 1. Gauge.
+    pub load: f64,
+}
+
+impl Report {
+    /// Of a worker that hasn't turned yet.
+    pub fn empty(now: Instant) -> Self {
+        Self {
+            at: now,
+            shard: Counters::default(),
+            worker: Tally::default(),
+            load: 0.0,
+        }
+    }
+}
+
+/// What a worker counts beside its shard.
+#[derive(Debug, Clone)]
+pub struct Tally {
+    /// Turns with at least one readable socket.
+    pub wakes_packets: u64,
+    /// Turns with mail.
+    pub wakes_mail: u64,
+    /// Turns at a deadline.
+    pub wakes_timer: u64,
+    /// Datagrams received.
+    pub datagrams_in: u64,
+    /// Their bytes.
+    pub bytes_in: u64,
+    /// Datagrams the kernel took.
+    pub datagrams_out: u64,
+    /// Their bytes.
+    pub bytes_out: u64,
+    /// Receive calls that yielded something.
+    pub receive_batches: u64,
+    /// Receive calls that failed, other than for want of datagrams.
+    pub receive_errors: u64,
+    /// Send calls that succeeded; less than datagrams when runs leave together.
+    pub send_batches: u64,
+    /// Sessions that didn't read their notices and were cut off.
+    pub slow_sessions: u64,
+    /// Turns that ended at a bound with work left for the next.
+    pub turns_cut: u64,
+    /// Batch received to copies sent, per copy.
+    pub forward_delay_seconds: Histogram,
+}
+
+impl Default for Tally {
+    fn default() -> Self {
+        Self {
+            wakes_packets: 0,
+            wakes_mail: 0,
+            wakes_timer: 0,
+            datagrams_in: 0,
+            bytes_in: 0,
+            datagrams_out: 0,
+            bytes_out: 0,
+            receive_batches: 0,
+            receive_errors: 0,
+            send_batches: 0,
+            slow_sessions: 0,
+            turns_cut: 0,
+            forward_delay_seconds: Histogram::new(FORWARD_BOUNDS),
+        }
+    }
+}
+
+impl Tally {
+    /// Adds another worker's numbers.
+    pub fn add(&mut self, other: &Tally) {
+        self.wakes_packets += other.wakes_packets;
+        self.wakes_mail += other.wakes_mail;
+        self.wakes_timer += other.wakes_timer;
+        self.datagrams_in += other.datagrams_in;
+        self.bytes_in += other.bytes_in;
+        self.datagrams_out += other.datagrams_out;
+        self.bytes_out += other.bytes_out;
+        self.receive_batches += other.receive_batches;
+        self.receive_errors += other.receive_errors;
+        self.send_batches += other.send_batches;
+        self.slow_sessions += other.slow_sessions;
+        self.turns_cut += other.turns_cut;
+        self.forward_delay_seconds.add(&other.forward_delay_seconds);
+    }
+}
