@@ -1,17 +1,15 @@
-//! Stellwerk (the map follows with the parts).
+//! Stellwerk: a media-plane SFU daemon.
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 
-#[doc(hidden)]
-pub mod fuzzing;
 pub mod config;
 pub mod daemon;
-pub mod ids;
-pub mod media;
-pub mod signal;
 pub mod directory;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod ids;
 pub mod media;
 pub mod metrics;
+pub mod signal;
 pub mod units;
 pub mod worker;

@@ -348,7 +348,8 @@ impl Worker {
                 Output::Notice(session, notice) => self.notify(session, notice),
                 Output::RoomClosed(room) => self.directory.close(&room, self.id),
                 Output::Timeout(deadline) => {
-                    self.deadline = deadline;
+                    // Nothing is due in an empty shard; the next look is the one of the report.
+                    self.deadline = deadline.unwrap_or(self.reported + report::INTERVAL);
                     break;
                 }
             }

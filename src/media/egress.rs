@@ -1,0 +1,560 @@
+//! The sending half of a participant's connection: our own, beside str0m, with the same keys.
+//! Step 6 of the hot path: header, extension and payload are written and sealed in place at the
+//! end of the leg's batch.
+//!
+//! Every SSRC here is an [`OwnSsrc`]; str0m gets no section it could send on (`sdp.rs`), so no
+//! (SSRC, index) is ever sealed by both.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use slab::Slab;
+
+use super::TrackKey;
+use super::batch::Batch;
+use super::counters::{Counters, Dropped};
+use super::dtls::Keying;
+use super::estimator::{Bounds, Estimator};
+use super::layers::{Decision, Layers};
+use super::message::{Kind, TrackSettings, Transmit};
+use super::ntp::Ntp;
+use super::packet::{Layer, Packet};
+use super::retransmit::{Budget, Grant};
+use super::rewrite::{Alignment, Rewrite, Sent, Stamp};
+use super::rtcp::write::{SenderReport, write_sender_report};
+use super::sdp::{self, Codecs};
+use super::srtp::{self, Opener, OwnSsrc, Sealer};
+pub use super::subscription::Names;
+use super::subscription::{Outgoing, REPORT_INTERVAL, Retransmissions, Subscription};
+use super::track::Stream;
+
+/// The sending half.
+pub struct Leg {
+    /// Payload types and extension ids of the connection.
+    pub codecs: Codecs,
+    /// Local and remote address of the nominated path.
+    path: Option<(SocketAddr, SocketAddr)>,
+    crypto: Option<Crypto>,
+    wire: Wire,
+    /// It is in the shard's list of legs with output.
+    marked: bool,
+    /// Bounded by the tracks of the room.
+    subscriptions: Slab<Subscription>,
+    /// Subscriptions by their SSRCs, two at most for each.
+    by_ssrc: HashMap<u32, u32>,
+    rng: fastrand::Rng,
+}
+
+/// What all streams of a leg share: the batch they are written to, one numbering, one budget.
+struct Wire {
+    batch: Batch,
+    /// Next transport-wide sequence number; in the order of sending.
+    next_twcc: u64,
+    /// What the path to the client carries.
+    estimator: Estimator,
+    budget: Budget,
+}
+
+struct Crypto {
+    sealer: Sealer,
+    opener: Opener,
+}
+
+/// One packet as it goes out.
+struct Plan<'a> {
+    payload_type: u8,
+    /// Id of the extension that carries the transport-wide number, for video.
+    twcc: Option<u8>,
+    /// Extended: also the SRTP index.
+    seq: u64,
+    stamp: Stamp,
+    /// Set for a retransmission: the sequence number it repeats (RFC 4588 section 4).
+    original: Option<u16>,
+    packet: &'a Packet,
+}
+
+/// Where a lost packet can be found.
+#[derive(Debug, Clone, Copy)]
+pub struct Lost {
+    /// The track.
+    pub track: TrackKey,
+    /// The subscription in this leg.
+    pub subscription: u32,
+    /// What was sent under that number.
+    pub sent: Sent,
+}
+
+impl Leg {
+    /// A leg without keys and address.
+    pub fn new(rng: fastrand::Rng, now: Instant) -> Self {
+        Self {
+            codecs: Codecs::default(),
+            path: None,
+            crypto: None,
+            wire: Wire {
+                batch: Batch::default(),
+                next_twcc: 0,
+                estimator: Estimator::new(Bounds::default(), now),
+                budget: Budget::new(now),
+            },
+            marked: false,
+            subscriptions: Slab::new(),
+            by_ssrc: HashMap::new(),
+            rng,
+        }
+    }
+
+    /// DTLS has made the keys.
+    pub fn connect(&mut self, keying: Keying) {
+        let mut sealer = Sealer::new(keying.local);
+        for (_, subscription) in &mut self.subscriptions {
+            if let Some(outgoing) = &mut subscription.outgoing {
+                outgoing.register(&mut sealer);
+            }
+        }
+        self.crypto = Some(Crypto {
+            sealer,
+            opener: Opener::new(keying.remote),
+        });
+    }
+
+    /// Whether media can be sent.
+    pub fn is_connected(&self) -> bool {
+        self.crypto.is_some() && self.path.is_some()
+    }
+
+    /// The client nominated this path.
+    pub fn set_path(&mut self, local: SocketAddr, remote: SocketAddr) {
+        self.path = Some((local, remote));
+    }
+
+    /// Opens an incoming SRTCP datagram into `out`.
+    pub fn open_rtcp(&mut self, datagram: &[u8], out: &mut Vec<u8>) -> Result<(), Dropped> {
+        let crypto = self.crypto.as_mut().ok_or(Dropped::NotConnected)?;
+        crypto
+            .opener
+            .open_rtcp(datagram, out)
+            .map_err(|_| Dropped::RtcpInvalid)
+    }
+
+    /// A new subscription, without a section yet; its slot.
+    pub fn subscribe(
+        &mut self,
+        track: TrackKey,
+        kind: Kind,
+        settings: TrackSettings,
+        now: Instant,
+    ) -> u32 {
+        let subscription = Subscription {
+            track,
+            kind,
+            settings,
+            since: now,
+            granted: None,
+            outgoing: None,
+        };
+        self.subscriptions.insert(subscription) as u32
+    }
+
+    /// Ends a subscription; whether there was one.
+    pub fn unsubscribe(&mut self, track: TrackKey) -> bool {
+        let Some(slot) = self.find(track) else {
+            return false;
+        };
+        self.unbind(track);
+        self.subscriptions.remove(slot as usize);
+        true
+    }
+
+    /// The slot of the subscription to `track`.
+    pub fn find(&self, track: TrackKey) -> Option<u32> {
+        self.subscriptions
+            .iter()
+            .find(|(_, subscription)| subscription.track == track)
+            .map(|(slot, _)| slot as u32)
+    }
+
+    /// The subscription to `track`.
+    pub fn find_mut(&mut self, track: TrackKey) -> Option<&mut Subscription> {
+        self.subscriptions
+            .iter_mut()
+            .find(|(_, subscription)| subscription.track == track)
+            .map(|(_, subscription)| subscription)
+    }
+
+    /// Every subscription.
+    pub fn subscriptions(&mut self) -> impl Iterator<Item = &mut Subscription> {
+        self.subscriptions
+            .iter_mut()
+            .map(|(_, subscription)| subscription)
+    }
+
+    /// Every subscribed track.
+    pub fn tracks(&self) -> impl Iterator<Item = TrackKey> {
+        self.subscriptions
+            .iter()
+            .map(|(_, subscription)| subscription.track)
+    }
+
+    /// Subscriptions that wait for a section.
+    pub fn waiting(&self) -> impl Iterator<Item = (TrackKey, Kind)> {
+        self.subscriptions
+            .iter()
+            .filter(|(_, subscription)| subscription.outgoing.is_none())
+            .map(|(_, subscription)| (subscription.track, subscription.kind))
+    }
+
+    /// The subscription to `track` has a section: gives it SSRCs that nobody used before.
+    pub fn bind(&mut self, track: TrackKey, kind: Kind, names: Names) {
+        let Some(slot) = self.find(track) else { return };
+        let ssrc = self.new_ssrc(slot);
+        let rtx = (kind == Kind::Video).then(|| Retransmissions {
+            ssrc: self.new_ssrc(slot),
+            seal: None,
+            // In the lower half, as the numbers of the media: see `Rewrite::video`.
+            next_seq: u64::from(self.rng.u16(..) >> 1),
+        });
+        let (first_seq, first_timestamp) = (self.rng.u16(..), self.rng.u32(..));
+        let rewrite = match kind {
+            Kind::Audio => Rewrite::audio(first_seq, first_timestamp),
+            Kind::Video => Rewrite::video(first_seq, first_timestamp),
+        };
+        let mut outgoing = Outgoing {
+            names,
+            ssrc,
+            seal: None,
+            rtx,
+            rewrite,
+            layers: Layers::default(),
+            source: Layer(0),
+            packets: 0,
+            octets: 0,
+            reported: None,
+        };
+        if let Some(crypto) = &mut self.crypto {
+            outgoing.register(&mut crypto.sealer);
+        }
+        self.subscriptions[slot as usize].outgoing = Some(outgoing);
+    }
+
+    /// The subscription to `track` lost its section.
+    pub fn unbind(&mut self, track: TrackKey) {
+        let Some(subscription) = self.find_mut(track) else {
+            return;
+        };
+        if let Some(outgoing) = subscription.outgoing.take() {
+            let rtx = outgoing.rtx.map(|rtx| rtx.ssrc.get());
+            for ssrc in std::iter::once(outgoing.ssrc.get()).chain(rtx) {
+                self.by_ssrc.remove(&ssrc);
+            }
+        }
+    }
+
+    /// What the answer says of the subscription to `track`.
+    pub fn sending(&self, track: TrackKey) -> Option<sdp::Sending> {
+        let slot = self.find(track)?;
+        self.subscriptions[slot as usize]
+            .outgoing
+            .as_ref()
+            .map(Outgoing::sending)
+    }
+
+    /// Draws an SSRC that this leg doesn't use. str0m's one feedback SSRC is random too; a clash
+    /// (1 in 4 billion) would only mix RTCP sender SSRCs, whose indices are counted apart.
+    fn new_ssrc(&mut self, slot: u32) -> OwnSsrc {
+        loop {
+            let ssrc = self.rng.u32(1..);
+            if let std::collections::hash_map::Entry::Vacant(entry) = self.by_ssrc.entry(ssrc) {
+                entry.insert(slot);
+                return OwnSsrc::claim(ssrc);
+            }
+        }
+    }
+
+    /// Sends one packet of a track on, if its subscription takes it. `streams` are the track's.
+    pub fn forward(
+        &mut self,
+        slot: u32,
+        packet: &Packet,
+        streams: &[Stream],
+        counters: &mut Counters,
+    ) {
+        let Some(subscription) = self.subscriptions.get_mut(slot as usize) else {
+            return;
+        };
+        let Some(outgoing) = &mut subscription.outgoing else {
+            return;
+        };
+        if self.crypto.is_none() || self.path.is_none() {
+            return;
+        }
+        let stamp = match subscription.kind {
+            Kind::Audio if subscription.settings.disabled => {
+                return outgoing.rewrite.pause();
+            }
+            Kind::Audio => outgoing.rewrite.forward(packet),
+            Kind::Video => match outgoing.layers.decide(packet) {
+                Decision::Ignore => return,
+                Decision::Skip => return outgoing.rewrite.skip(packet),
+                // Padding probes the path up to us; what goes down has padding of its own.
+                _ if packet.payload.is_empty() => return outgoing.rewrite.skip(packet),
+                Decision::Forward => outgoing.rewrite.forward(packet),
+                Decision::Switch => {
+                    counters.layer_switches += 1;
+                    let alignment = align(outgoing, packet, streams);
+                    outgoing.source = packet.layer;
+                    Some(outgoing.rewrite.switch(packet, alignment))
+                }
+            },
+        };
+        let Some(stamp) = stamp else {
+            return counters.drop(Dropped::Late);
+        };
+        let payload_type = match subscription.kind {
+            Kind::Audio => self.codecs.opus,
+            Kind::Video => self.codecs.vp8,
+        };
+        let (Some(payload_type), Some(seal)) = (payload_type, &mut outgoing.seal) else {
+            return;
+        };
+        if outgoing.packets == 0 {
+            let waited = packet.arrival.saturating_duration_since(subscription.since);
+            counters.first_packet_seconds.observe(waited, 1);
+        }
+        outgoing.packets = outgoing.packets.wrapping_add(1);
+        outgoing.octets = outgoing.octets.wrapping_add(packet.payload.len() as u32);
+        let twcc = (subscription.kind == Kind::Video)
+            .then_some(self.codecs.twcc)
+            .flatten();
+        let plan = Plan {
+            payload_type,
+            twcc,
+            seq: stamp.seq,
+            stamp,
+            original: None,
+            packet,
+        };
+        self.wire.send(&plan, seal, packet.arrival, counters);
+    }
+
+    /// What was sent under a number that the client reports missing.
+    pub fn lost(&self, ssrc: u32, seq: u16) -> Option<Lost> {
+        let slot = *self.by_ssrc.get(&ssrc)?;
+        let subscription = self.subscriptions.get(slot as usize)?;
+        let outgoing = subscription.outgoing.as_ref()?;
+        let sent = outgoing.rewrite.sent(seq)?;
+        Some(Lost {
+            track: subscription.track,
+            subscription: slot,
+            sent,
+        })
+    }
+
+    /// Sends a packet again, on the retransmission stream, if the budget allows.
+    pub fn retransmit(
+        &mut self,
+        lost: &Lost,
+        packet: &Packet,
+        now: Instant,
+        counters: &mut Counters,
+    ) {
+        let Some(payload_type) = self.codecs.vp8_rtx else {
+            return;
+        };
+        let Some(subscription) = self.subscriptions.get_mut(lost.subscription as usize) else {
+            return;
+        };
+        let Some(outgoing) = &mut subscription.outgoing else {
+            return;
+        };
+        let Some(rtx) = &mut outgoing.rtx else { return };
+        let (ssrc, seq) = (outgoing.ssrc.get(), lost.sent.stamp.seq);
+        if self
+            .wire
+            .budget
+            .request(now, ssrc, seq, packet.payload.len())
+            != Grant::Granted
+        {
+            counters.retransmits_missed += 1;
+            return;
+        }
+        let Some(seal) = &mut rtx.seal else { return };
+        let seq = rtx.next_seq;
+        rtx.next_seq += 1;
+        let original = Some(lost.sent.stamp.seq as u16);
+        let twcc = self.codecs.twcc;
+        let plan = Plan {
+            payload_type,
+            twcc,
+            seq,
+            stamp: lost.sent.stamp,
+            original,
+            packet,
+        };
+        counters.retransmits += 1;
+        self.wire.send(&plan, seal, now, counters);
+    }
+
+    /// The track that goes out on this SSRC.
+    pub fn track_of(&self, ssrc: u32) -> Option<TrackKey> {
+        let slot = *self.by_ssrc.get(&ssrc)?;
+        self.subscriptions
+            .get(slot as usize)
+            .map(|subscription| subscription.track)
+    }
+
+    /// Writes the sender reports that are due. `source` gives the publisher's RTP time at `ntp`
+    /// for a track and the layer it is sent from.
+    pub fn report(
+        &mut self,
+        now: Instant,
+        ntp: Ntp,
+        source: impl Fn(&Subscription, Layer) -> Option<u32>,
+    ) {
+        for (_, subscription) in &mut self.subscriptions {
+            let Some(outgoing) = &subscription.outgoing else {
+                continue;
+            };
+            let due = outgoing
+                .reported
+                .is_none_or(|at| now.saturating_duration_since(at) >= REPORT_INTERVAL);
+            if !due || outgoing.packets == 0 {
+                continue;
+            }
+            let Some(source_time) = source(subscription, outgoing.source) else {
+                continue;
+            };
+            let Some(outgoing) = &mut subscription.outgoing else {
+                continue;
+            };
+            let Some(rtp_timestamp) = outgoing.rewrite.outgoing_timestamp(source_time) else {
+                continue;
+            };
+            let Some(seal) = &mut outgoing.seal else {
+                continue;
+            };
+            let Some((buffer, start)) = self.wire.batch.begin() else {
+                return;
+            };
+            let report = SenderReport {
+                ssrc: outgoing.ssrc.get().into(),
+                ntp,
+                rtp_timestamp,
+                packets: outgoing.packets,
+                octets: outgoing.octets,
+            };
+            write_sender_report(buffer, report, outgoing.names.publisher.as_str());
+            match seal.seal_rtcp(buffer, start) {
+                Ok(()) => self.wire.batch.commit(start),
+                Err(_) => self.wire.batch.abort(start),
+            }
+            outgoing.reported = Some(now);
+        }
+    }
+
+    /// What the path to the client carries.
+    pub fn estimator(&mut self) -> &mut Estimator {
+        &mut self.wire.estimator
+    }
+
+    /// Notes that datagrams may wait; whether that is news.
+    pub fn mark(&mut self) -> bool {
+        !self.wire.batch.is_empty() && !std::mem::replace(&mut self.marked, true)
+    }
+
+    /// Whether datagrams wait to be sent. If not, the batch starts over.
+    pub fn has_output(&mut self) -> bool {
+        let waits = !self.wire.batch.is_empty() && self.path.is_some();
+        if !waits {
+            self.wire.batch.clear();
+            self.marked = false;
+        }
+        waits
+    }
+
+    /// The next run of datagrams.
+    pub fn take(&mut self) -> Option<Transmit<'_>> {
+        let (local, remote) = self.path?;
+        let (contents, segment) = self.wire.batch.take()?;
+        Some(Transmit {
+            local,
+            remote,
+            contents,
+            segment,
+        })
+    }
+}
+
+impl Wire {
+    /// Writes a packet at the end of the batch and seals it there.
+    fn send(
+        &mut self,
+        plan: &Plan<'_>,
+        seal: &mut srtp::Stream,
+        now: Instant,
+        counters: &mut Counters,
+    ) {
+        let Some((buffer, start)) = self.batch.begin() else {
+            return counters.drop(Dropped::SendFailed);
+        };
+        write_header(buffer, plan, seal.ssrc(), self.next_twcc as u16);
+        let header_len = buffer.len() - start;
+        if let Some(original) = plan.original {
+            buffer.extend_from_slice(&original.to_be_bytes());
+        }
+        let payload = &plan.packet.payload;
+        match &plan.packet.vp8 {
+            Some(descriptor) => {
+                descriptor.write(plan.stamp.ids, buffer);
+                buffer.extend_from_slice(
+                    payload.get(usize::from(descriptor.length)..).unwrap_or(&[]),
+                );
+            }
+            None => buffer.extend_from_slice(payload),
+        }
+        if seal.seal_rtp(buffer, start, header_len, plan.seq).is_err() {
+            self.batch.abort(start);
+            return counters.drop(Dropped::SealIndexReused);
+        }
+        let bytes = buffer.len() - start;
+        self.batch.commit(start);
+        if plan.twcc.is_some() {
+            self.estimator.sent(self.next_twcc, bytes, now);
+            self.next_twcc += 1;
+        }
+        if plan.original.is_none() {
+            self.budget.fresh(now, bytes);
+        }
+        counters.packets_out += 1;
+        counters.bytes_out += bytes as u64;
+    }
+}
+
+/// The outgoing timestamp of the first packet of another layer: what the old layer's clock showed
+/// at the same moment, if the sender reports of both layers tell; else by the time of arrival.
+fn align(outgoing: &Outgoing, packet: &Packet, streams: &[Stream]) -> Alignment {
+    let known = || {
+        let old = streams.get(usize::from(outgoing.source.0))?;
+        let new = streams.get(usize::from(packet.layer.0))?;
+        let moment = new.clock.ntp_of(packet.timestamp)?;
+        outgoing
+            .rewrite
+            .outgoing_timestamp(old.clock.rtp_at(moment)?)
+    };
+    known().map_or(Alignment::Elapsed, Alignment::Known)
+}
+
+/// RTP header (RFC 3550 section 5.1), with the transport-wide number as one-byte header extension
+/// (RFC 8285 section 4.2).
+fn write_header(out: &mut Vec<u8>, plan: &Plan<'_>, ssrc: OwnSsrc, twcc: u16) {
+    out.push(if plan.twcc.is_some() { 0x90 } else { 0x80 });
+    out.push(u8::from(plan.packet.marker) << 7 | plan.payload_type & 0x7f);
+    out.extend_from_slice(&(plan.seq as u16).to_be_bytes());
+    out.extend_from_slice(&plan.stamp.timestamp.to_be_bytes());
+    out.extend_from_slice(&ssrc.get().to_be_bytes());
+    if let Some(id) = plan.twcc {
+        let [high, low] = twcc.to_be_bytes();
+        out.extend_from_slice(&[0xbe, 0xde, 0, 1, id << 4 | 1, high, low, 0]);
+    }
+}

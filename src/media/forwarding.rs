@@ -1,0 +1,445 @@
+//! From a publisher's datagram to its subscribers, and their feedback back. Steps 3 to 5 of the
+//! hot path: the peer opens, the track notes, every subscription decides.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use super::codec::vp8;
+use super::counters::Dropped;
+use super::demux::Class;
+use super::layers::Target;
+use super::message::{Kind, ParticipantState};
+use super::packet::{Layer, Packet};
+use super::participant::Source;
+use super::peer::{PeerEvent, Received, Unaccepted};
+use super::room::{PEER_FAILED, Room};
+use super::rtcp;
+use super::section::Usage;
+use super::{Core, TrackKey, allocator};
+use crate::units::Bitrate;
+
+/// Streams a participant is remembered to send; a new one past this replaces the oldest. Three
+/// layers of each of 32 tracks fit.
+const SOURCES_MAX: usize = 96;
+
+impl Room {
+    /// A datagram that belongs to a participant, by its address or by its STUN password.
+    pub fn datagram(
+        &mut self,
+        core: &mut Core,
+        slot: u32,
+        (local, remote): (SocketAddr, SocketAddr),
+        class: Class,
+        contents: &[u8],
+        now: Instant,
+    ) {
+        let Some(participant) = self.participants.get_mut(slot as usize) else {
+            return core.counters.drop(Dropped::PeerGone);
+        };
+        match class {
+            Class::Rtp
+                if !participant.may_send_packet(now, core.config.limits.packets_per_second) =>
+            {
+                return core.counters.drop(Dropped::PacketRate);
+            }
+            Class::Rtcp => self.feedback(core, slot, contents, now),
+            _ => {}
+        }
+        let participant = &mut self.participants[slot as usize];
+        match participant.peer.receive(now, local, remote, contents) {
+            Ok(()) => participant.heard = now,
+            Err(Unaccepted::Datagram) => core.counters.drop(match class {
+                Class::Stun => Dropped::StunInvalid,
+                Class::Dtls => Dropped::DtlsInvalid,
+                Class::Rtp => Dropped::RtpInvalid,
+                Class::Rtcp => Dropped::RtcpInvalid,
+            }),
+            Err(Unaccepted::Peer) => return self.leave(core, slot, PEER_FAILED, now),
+        }
+        let opened = self.drain(core, slot, now);
+        if class == Class::Rtp && opened == 0 {
+            core.counters.drop(Dropped::RtpInvalid);
+        }
+        self.arm(core, slot);
+    }
+
+    /// Takes everything out of a peer that it has ready; how many RTP packets there were.
+    pub fn drain(&mut self, core: &mut Core, slot: u32, now: Instant) -> usize {
+        let Some(participant) = self.participants.get_mut(slot as usize) else {
+            return 0;
+        };
+        let mut events = std::mem::take(&mut core.events);
+        let drained = participant.peer.drain(&mut events);
+        let mut packets = 0;
+        for event in events.drain(..) {
+            match event {
+                PeerEvent::Rtp(received) => {
+                    packets += 1;
+                    self.ingress(core, slot, received, now);
+                }
+                other => self.peer_event(core, slot, other, now),
+            }
+        }
+        core.events = events;
+        match drained {
+            Ok(deadline) => {
+                if let Some(participant) = self.participants.get_mut(slot as usize) {
+                    participant.peer_deadline = deadline;
+                }
+            }
+            Err(_) => self.leave(core, slot, PEER_FAILED, now),
+        }
+        packets
+    }
+
+    fn peer_event(&mut self, core: &mut Core, slot: u32, event: PeerEvent, now: Instant) {
+        let participant = &mut self.participants[slot as usize];
+        match event {
+            PeerEvent::Connected => self.connected(core, slot, now),
+            PeerEvent::Path(local, remote) => participant.leg.set_path(local, remote),
+            PeerEvent::Transmit {
+                local,
+                remote,
+                contents,
+            } => {
+                core.send(local, remote, contents);
+            }
+            PeerEvent::Nacks(count) => core.counters.nacks_sent += count,
+            PeerEvent::Data => core.counters.drop(Dropped::Data),
+            PeerEvent::Rtp(_) => {}
+        }
+    }
+
+    /// ICE and DTLS are up: media can flow both ways.
+    fn connected(&mut self, core: &mut Core, slot: u32, now: Instant) {
+        let participant = &mut self.participants[slot as usize];
+        let Some(keying) = participant.peer.take_keys() else {
+            return;
+        };
+        let suite = keying.suite;
+        core.counters.srtp_suites[suite.index()] += 1;
+        participant.leg.connect(keying);
+        let waited = now.saturating_duration_since(participant.joined);
+        core.counters.join_seconds.observe(waited, 1);
+        tracing::info!(
+            participant = ?participant.sid,
+            suite = suite.label(),
+            millis = waited.as_millis() as u64,
+            "media connected"
+        );
+        participant.state = ParticipantState::Active;
+        self.changed(core, slot);
+        let carried: Vec<_> = self.participants[slot as usize]
+            .sections
+            .carrying()
+            .map(|(_, track)| track)
+            .collect();
+        for track in carried {
+            self.tell_publisher(core, slot, track);
+        }
+        self.adapt(core, slot, now);
+    }
+
+    /// One opened packet on its way to everybody who has its track.
+    fn ingress(&mut self, core: &mut Core, slot: u32, received: Received, now: Instant) {
+        core.counters.packets_in += 1;
+        core.counters.bytes_in += received.payload.len() as u64;
+        let Some(source) = self.source(slot, received.ssrc) else {
+            return core.counters.drop(Dropped::TrackUnknown);
+        };
+        let Self {
+            tracks,
+            participants,
+            key: room,
+            ..
+        } = self;
+        let track = &mut tracks[source.track.0 as usize];
+        if track.info.announced.muted {
+            return core.counters.drop(Dropped::Muted);
+        }
+        let vp8 = match track.kind() {
+            Kind::Audio => None,
+            Kind::Video => vp8::Descriptor::parse(&received.payload),
+        };
+        let packet = Packet {
+            layer: source.layer,
+            seq: received.seq,
+            timestamp: received.timestamp,
+            marker: received.marker,
+            arrival: now,
+            payload: received.payload,
+            vp8,
+        };
+        let Some(stream) = track.layers.get_mut(usize::from(source.layer.0)) else {
+            return;
+        };
+        stream.ssrc = Some(received.ssrc);
+        stream.clock.packet(core.ntp(now), packet.timestamp);
+        stream.note(&packet);
+        if let Some(ring) = &mut stream.ring {
+            ring.push(packet.clone());
+        }
+        for subscriber in &track.subscribers {
+            let leg = &mut participants[subscriber.participant as usize].leg;
+            leg.forward(
+                subscriber.subscription,
+                &packet,
+                &track.layers,
+                &mut core.counters,
+            );
+            core.dirty.mark(*room, subscriber.participant, leg);
+        }
+    }
+
+    /// The place of a stream, looked up once and then remembered.
+    fn source(&mut self, slot: u32, ssrc: u32) -> Option<Source> {
+        let participant = &mut self.participants[slot as usize];
+        if let Some(source) = participant
+            .sources
+            .iter()
+            .find(|source| source.ssrc == ssrc)
+        {
+            return Some(*source);
+        }
+        let (mid, rid) = participant.peer.stream(ssrc)?;
+        let Usage::Up {
+            track: Some(track), ..
+        } = participant.sections.get(&mid)?.usage
+        else {
+            return None;
+        };
+        let layer = self.tracks[track.0 as usize].layer_of(rid.as_deref())?;
+        let source = Source { ssrc, track, layer };
+        if participant.sources.len() == SOURCES_MAX {
+            participant.sources.remove(0);
+        }
+        participant.sources.push(source);
+        Some(source)
+    }
+
+    /// What a subscriber reports about the streams we send it.
+    fn feedback(&mut self, core: &mut Core, slot: u32, datagram: &[u8], now: Instant) {
+        let mut opened = std::mem::take(&mut core.opened);
+        opened.clear();
+        match self.participants[slot as usize]
+            .leg
+            .open_rtcp(datagram, &mut opened)
+        {
+            Ok(()) => {
+                for item in rtcp::read(&opened) {
+                    match item {
+                        Ok(item) => self.feedback_item(core, slot, item, now),
+                        Err(_) => core.counters.drop(Dropped::RtcpMalformed),
+                    }
+                }
+            }
+            Err(reason) => core.counters.drop(reason),
+        }
+        core.opened = opened;
+    }
+
+    fn feedback_item(&mut self, core: &mut Core, slot: u32, item: rtcp::Item<'_>, now: Instant) {
+        let participant = &mut self.participants[slot as usize];
+        match item {
+            rtcp::Item::Sender(info) => {
+                let source = participant
+                    .sources
+                    .iter()
+                    .find(|source| source.ssrc == *info.ssrc);
+                if let Some(source) = source.copied() {
+                    let moment = participant.clock.observe(info.ntp, core.ntp(now));
+                    if let Some(stream) = self[source.track].stream(source.layer) {
+                        stream.clock.report(moment, info.rtp_timestamp);
+                    }
+                }
+            }
+            rtcp::Item::Report(block) => {
+                participant.leg.estimator().report(core.ntp(now), &block);
+            }
+            rtcp::Item::Nack { media, lost } => {
+                for seq in lost {
+                    core.counters.nacks_received += 1;
+                    self.retransmit(core, slot, *media, seq, now);
+                }
+                core.dirty
+                    .mark(self.key, slot, &mut self.participants[slot as usize].leg);
+            }
+            rtcp::Item::Pli(ssrc) | rtcp::Item::Fir(ssrc) => {
+                core.counters.plis_received += 1;
+                let leg = &mut participant.leg;
+                let Some(key) = leg.track_of(*ssrc) else {
+                    return;
+                };
+                let layer = leg
+                    .find_mut(key)
+                    .and_then(|subscription| subscription.outgoing.as_ref())
+                    .map(|outgoing| outgoing.source);
+                if let Some(stream) = layer.and_then(|layer| self[key].stream(layer)) {
+                    stream.key_frames.want();
+                    self.ask_publisher(core, key, now);
+                }
+            }
+            rtcp::Item::Twcc(feedback) => participant.leg.estimator().feedback(now, &feedback),
+            rtcp::Item::Ignored => {}
+        }
+    }
+
+    fn retransmit(&mut self, core: &mut Core, slot: u32, ssrc: u32, seq: u16, now: Instant) {
+        let Self {
+            tracks,
+            participants,
+            ..
+        } = self;
+        let leg = &mut participants[slot as usize].leg;
+        let Some(lost) = leg.lost(ssrc, seq) else {
+            core.counters.retransmits_missed += 1;
+            return;
+        };
+        let stream = tracks[lost.track.0 as usize].stream(lost.sent.layer);
+        let ring = stream.and_then(|stream| stream.ring.as_ref());
+        match ring.and_then(|ring| ring.get(lost.sent.source_seq, now)) {
+            Some(packet) => leg.retransmit(&lost, packet, now, &mut core.counters),
+            None => core.counters.retransmits_missed += 1,
+        }
+    }
+
+    /// Chooses layers for all that a participant receives.
+    pub fn adapt(&mut self, core: &mut Core, slot: u32, now: Instant) {
+        let Self {
+            tracks,
+            participants,
+            ..
+        } = self;
+        let leg = &mut participants[slot as usize].leg;
+        leg.estimator().tick(now);
+        let audio: Bitrate = leg
+            .tracks()
+            .map(|key| &tracks[key.0 as usize])
+            .filter(|track| track.kind() == Kind::Audio)
+            .flat_map(|track| track.layers.iter().map(|stream| stream.rates(now)[0]))
+            .sum();
+        let budget = leg.estimator().estimate().saturating_sub(audio);
+        core.wishes.clear();
+        for subscription in leg
+            .subscriptions()
+            .filter(|subscription| subscription.is_weighed())
+        {
+            core.wishes
+                .push(subscription.wish(&tracks[subscription.track.0 as usize], now));
+        }
+        allocator::allocate(budget, &core.wishes, &mut core.grants);
+        let mut asked = Vec::new();
+        let mut grants = core.grants.iter().copied();
+        for subscription in leg.subscriptions().filter(|s| s.kind == Kind::Video) {
+            subscription.granted = if subscription.is_weighed() {
+                grants.next()
+            } else {
+                None
+            };
+            let target = subscription.granted.map(|grant| Target {
+                spatial: grant.layer,
+                temporal: grant.temporal,
+            });
+            let Some(outgoing) = &mut subscription.outgoing else {
+                continue;
+            };
+            outgoing.layers.set_target(target);
+            if outgoing.layers.wanted_key_frame(now).is_some() {
+                asked.push(subscription.track);
+            }
+        }
+        for key in asked {
+            self.want_key_frames(key, now);
+            self.ask_publisher(core, key, now);
+        }
+    }
+
+    /// Collects which layers of a track somebody needs a key frame of.
+    pub fn want_key_frames(&mut self, key: TrackKey, now: Instant) {
+        let Self {
+            tracks,
+            participants,
+            ..
+        } = self;
+        let track = &mut tracks[key.0 as usize];
+        if track.kind() == Kind::Audio {
+            return;
+        }
+        for subscriber in track.subscribers.clone() {
+            let leg = &mut participants[subscriber.participant as usize].leg;
+            let connected = leg.is_connected();
+            let wanted = leg
+                .find_mut(key)
+                .and_then(|subscription| subscription.outgoing.as_ref())
+                .and_then(|outgoing| outgoing.layers.wanted_key_frame(now));
+            if let Some(layer) = wanted.filter(|_| connected)
+                && let Some(stream) = track.stream(layer)
+            {
+                stream.key_frames.want();
+            }
+        }
+    }
+
+    /// Passes requests for key frames on to the publisher, as far as they aren't throttled.
+    fn ask_publisher(&mut self, core: &mut Core, key: TrackKey, now: Instant) {
+        let Self {
+            tracks,
+            participants,
+            ..
+        } = self;
+        let track = &mut tracks[key.0 as usize];
+        let publisher = track.publisher;
+        for stream in &mut track.layers {
+            let Some(ssrc) = stream.ssrc else { continue };
+            if stream.key_frames.take(now)
+                && participants[publisher as usize]
+                    .peer
+                    .request_key_frame(ssrc)
+            {
+                core.counters.plis_sent += 1;
+                // Wakes the publisher's peer within this turn, which sends it.
+                participants[publisher as usize].peer_deadline = now;
+            }
+        }
+        self.arm(core, publisher);
+    }
+
+    /// The regular look at key frames that a publisher owes.
+    pub fn request_key_frames(&mut self, core: &mut Core, slot: u32, now: Instant) {
+        for key in self.participants[slot as usize].published.clone() {
+            self.want_key_frames(key, now);
+            self.ask_publisher(core, key, now);
+        }
+    }
+
+    /// Writes the sender reports that a participant is due.
+    pub fn report(&mut self, core: &mut Core, slot: u32, now: Instant) {
+        let Self {
+            tracks,
+            participants,
+            key: room,
+            ..
+        } = self;
+        let leg = &mut participants[slot as usize].leg;
+        let ntp = core.ntp(now);
+        leg.report(now, ntp, |subscription, layer: Layer| {
+            tracks[subscription.track.0 as usize]
+                .layers
+                .get(usize::from(layer.0))
+                .and_then(|stream| stream.clock.rtp_at(ntp))
+        });
+        core.dirty.mark(*room, slot, leg);
+    }
+}
+
+impl super::participant::Participant {
+    /// Whether one more RTP packet is within the rate a publisher may send at.
+    fn may_send_packet(&mut self, now: Instant, per_second: u32) -> bool {
+        let (since, count) = &mut self.packet_rate;
+        if now.saturating_duration_since(*since) >= Duration::from_secs(1) {
+            (*since, *count) = (now, 0);
+        }
+        *count = count.saturating_add(1);
+        *count <= per_second
+    }
+}

@@ -1,0 +1,257 @@
+//! One client's peer connection: str0m, kept to ICE, DTLS, SCTP and the opening of what the
+//! client publishes. What we send to the client is not here but in `egress.rs`; both share
+//! nothing but the keys that [`super::dtls`] sees pass by.
+//!
+//! Trap: in RTP mode str0m holds exactly one received packet. So every datagram is followed by a
+//! full drain, or packets vanish silently.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use str0m::change::SdpOffer;
+use str0m::config::{DtlsCert, DtlsVersion};
+use str0m::media::{KeyframeRequestKind, Mid, Rid};
+use str0m::net::{DatagramSend, Protocol, Receive};
+use str0m::{Candidate, Event, Input, Output, Rtc, RtcConfig};
+
+use super::demux::Class;
+use super::dtls::{self, KeySlot, Keying};
+
+/// What a drained peer has to say, in order.
+#[derive(Debug)]
+pub enum PeerEvent {
+    /// ICE and DTLS are up.
+    Connected,
+    /// The path that the client nominated: local and remote address.
+    Path(SocketAddr, SocketAddr),
+    /// Send this; ICE, DTLS, SCTP and feedback to the publisher.
+    Transmit {
+        /// Leaves from here.
+        local: SocketAddr,
+        /// Goes there.
+        remote: SocketAddr,
+        /// The datagram.
+        contents: DatagramSend,
+    },
+    /// An opened RTP packet.
+    Rtp(Received),
+    /// So many more NACK messages went to the client.
+    Nacks(u64),
+    /// A data channel message.
+    Data,
+}
+
+/// An opened RTP packet as str0m gives it.
+#[derive(Debug)]
+pub struct Received {
+    /// The stream.
+    pub ssrc: u32,
+    /// Extended sequence number.
+    pub seq: u64,
+    /// RTP timestamp.
+    pub timestamp: u32,
+    /// The marker bit.
+    pub marker: bool,
+    /// Without padding.
+    pub payload: Arc<[u8]>,
+}
+
+/// str0m could not go on; the participant has to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PeerDead;
+
+/// One client's peer connection.
+pub struct Peer {
+    rtc: Rtc,
+    keys: KeySlot,
+    /// NACK messages str0m has reported so far for each stream; one entry per media section and
+    /// RID, so bounded by the limit on sections.
+    nacks: Vec<((Mid, Option<Rid>), u64)>,
+}
+
+impl Peer {
+    /// A peer that waits for an offer. `local` are the addresses its worker receives on.
+    pub fn new(cert: &DtlsCert, local: &[SocketAddr], now: Instant) -> Result<Self, PeerDead> {
+        let config = RtcConfig::new()
+            .set_crypto_provider(dtls::provider())
+            .set_dtls_cert(cert.clone())
+            // The passive DTLS 1.2 side is what gets AES-256-GCM from Chromium.
+            .set_dtls_version(DtlsVersion::Dtls12)
+            .set_ice_lite(true)
+            .set_rtp_mode(true)
+            .clear_codecs()
+            .enable_opus(true, false)
+            .enable_vp8(true)
+            .set_stats_interval(Some(STATS_INTERVAL));
+        let (mut rtc, keys) = dtls::capture(|| config.build(now));
+        for address in local {
+            let candidate = Candidate::host(*address, Protocol::Udp).map_err(|_| PeerDead)?;
+            rtc.add_local_candidate(candidate);
+        }
+        Ok(Self {
+            rtc,
+            keys,
+            nacks: Vec::new(),
+        })
+    }
+
+    /// Accepts an offer that shows no downstream sections; gives str0m's answer.
+    pub fn accept_offer(&mut self, offer: &str) -> Result<String, PeerDead> {
+        let offer = SdpOffer::from_sdp_string(offer).map_err(|_| PeerDead)?;
+        let answer = self
+            .rtc
+            .sdp_api()
+            .accept_offer(offer)
+            .map_err(|_| PeerDead)?;
+        Ok(answer.to_sdp_string())
+    }
+
+    /// A candidate of the client. What can't be used (mDNS names, TCP) is ignored: with ICE lite
+    /// the client checks and its address shows itself.
+    pub fn add_candidate(&mut self, candidate: &str) {
+        if let Ok(candidate) = Candidate::from_sdp_string(candidate)
+            && candidate.proto() == Protocol::Udp
+        {
+            self.rtc.add_remote_candidate(candidate);
+        }
+    }
+
+    /// The fragment by which STUN requests name this peer.
+    pub fn local_ufrag(&mut self) -> String {
+        self.rtc.direct_api().local_ice_credentials().ufrag
+    }
+
+    /// Whether a STUN request from an address not seen before is one that knows the password.
+    pub fn authenticates(
+        &self,
+        now: Instant,
+        local: SocketAddr,
+        remote: SocketAddr,
+        stun: &[u8],
+    ) -> bool {
+        Receive::new(Protocol::Udp, remote, local, stun)
+            .is_ok_and(|receive| self.rtc.accepts(&Input::Receive(now, receive)))
+    }
+
+    /// Takes one datagram in; follow with [`Peer::drain`]. An error is one bad datagram, which
+    /// must not end a session, unless str0m has given up for good.
+    pub fn receive(
+        &mut self,
+        now: Instant,
+        local: SocketAddr,
+        remote: SocketAddr,
+        datagram: &[u8],
+    ) -> Result<(), Unaccepted> {
+        let receive = Receive::new(Protocol::Udp, remote, local, datagram)
+            .map_err(|_| Unaccepted::Datagram)?;
+        match self.rtc.handle_input(Input::Receive(now, receive)) {
+            Ok(()) => Ok(()),
+            Err(_) if self.rtc.is_alive() => Err(Unaccepted::Datagram),
+            Err(_) => Err(Unaccepted::Peer),
+        }
+    }
+
+    /// Lets time pass; follow with [`Peer::drain`].
+    pub fn timeout(&mut self, now: Instant) -> Result<(), PeerDead> {
+        self.rtc
+            .handle_input(Input::Timeout(now))
+            .map_err(|_| PeerDead)
+    }
+
+    /// Moves everything that is ready into `events`; returns when to call [`Peer::timeout`].
+    pub fn drain(&mut self, events: &mut Vec<PeerEvent>) -> Result<Instant, PeerDead> {
+        loop {
+            match self.rtc.poll_output().map_err(|_| PeerDead)? {
+                Output::Timeout(at) if self.rtc.is_alive() => return Ok(at),
+                Output::Timeout(_) => return Err(PeerDead),
+                Output::Transmit(transmit) => {
+                    let (local, remote) = (transmit.source, transmit.destination);
+                    let class = Class::of(&transmit.contents);
+                    // RTP of str0m's own would mean that it sends on a stream: it has none.
+                    debug_assert_ne!(class, Some(Class::Rtp), "str0m sends no media");
+                    if class != Some(Class::Stun) {
+                        // Anything but a check goes where the client's nomination points.
+                        events.push(PeerEvent::Path(local, remote));
+                    }
+                    events.push(PeerEvent::Transmit {
+                        local,
+                        remote,
+                        contents: transmit.contents,
+                    });
+                }
+                Output::Event(event) => self.translate(event, events),
+            }
+        }
+    }
+
+    fn translate(&mut self, event: Event, events: &mut Vec<PeerEvent>) {
+        match event {
+            Event::Connected => events.push(PeerEvent::Connected),
+            Event::RtpPacket(packet) => events.push(PeerEvent::Rtp(Received {
+                ssrc: *packet.header.ssrc,
+                seq: *packet.seq_no,
+                timestamp: packet.header.timestamp,
+                marker: packet.header.marker,
+                payload: packet.payload,
+            })),
+            Event::PeerStats(stats) => {
+                if let Some(pair) = stats.selected_candidate_pair {
+                    events.push(PeerEvent::Path(pair.local.addr, pair.remote.addr));
+                }
+            }
+            Event::MediaIngressStats(stats) => {
+                let stream = (stats.mid, stats.rid);
+                let before = match self.nacks.iter_mut().find(|(known, _)| *known == stream) {
+                    Some((_, count)) => std::mem::replace(count, stats.nacks),
+                    None => {
+                        self.nacks.push((stream, stats.nacks));
+                        0
+                    }
+                };
+                events.push(PeerEvent::Nacks(stats.nacks.saturating_sub(before)));
+            }
+            Event::ChannelData(_) => events.push(PeerEvent::Data),
+            _ => {}
+        }
+    }
+
+    /// The media section and RID of a stream that str0m has opened packets of.
+    pub fn stream(&mut self, ssrc: u32) -> Option<(String, Option<String>)> {
+        let mut api = self.rtc.direct_api();
+        let stream = api.stream_rx(&ssrc.into())?;
+        Some((
+            stream.mid().to_string(),
+            stream.rid().map(|rid| rid.to_string()),
+        ))
+    }
+
+    /// Asks the client for a key frame of one stream; leaves with the next drain.
+    pub fn request_key_frame(&mut self, ssrc: u32) -> bool {
+        match self.rtc.direct_api().stream_rx(&ssrc.into()) {
+            Some(stream) => {
+                stream.request_keyframe(KeyframeRequestKind::Pli);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// The keys, once, as soon as DTLS has made them.
+    pub fn take_keys(&mut self) -> Option<Keying> {
+        self.keys.take()
+    }
+}
+
+/// Who is to blame for an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unaccepted {
+    /// This datagram alone.
+    Datagram,
+    /// The peer can't go on.
+    Peer,
+}
+
+/// How often str0m reports the nominated pair and NACK counts. A silent subscriber that changes
+/// its path is followed this fast.
+const STATS_INTERVAL: Duration = Duration::from_secs(1);

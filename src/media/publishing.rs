@@ -1,0 +1,342 @@
+//! Offers of a client, and what it publishes with them.
+//!
+//! A track needs two things that come in either order: its announcement (`AddTrack`) and a media
+//! section on which the client sends. Announcements wait in [`Participant::pending`], sections in
+//! [`Sections::unclaimed`]; whenever either list grows, the two are matched.
+
+use std::time::Instant;
+
+use super::message::{
+    AddTrack, CodecInfo, Kind, Notice, Source as TrackSource, TrackInfo, TrackRefusal,
+};
+use super::participant::{Participant, Pending};
+use super::room::{PEER_FAILED, Room};
+use super::sdp::{self, Offer, Receiving, Role};
+use super::section::{Section, Usage};
+use super::track::{Stream, Track, sort_rids};
+use super::{Core, TrackKey};
+use crate::ids::TrackSid;
+
+impl Room {
+    /// Takes an offer and answers it. An offer that can't be used ends this participant's stay.
+    pub fn offer(&mut self, core: &mut Core, slot: u32, id: u32, text: &str, now: Instant) {
+        if self.answer(core, slot, id, text, now).is_none() {
+            tracing::debug!(participant = ?self.participants[slot as usize].sid, "unusable offer");
+            return self.leave(core, slot, PEER_FAILED, now);
+        }
+        self.ask_for_sections(core, slot, now);
+        // str0m may have something to send already.
+        self.drain(core, slot, now);
+        self.arm(core, slot);
+    }
+
+    fn answer(
+        &mut self,
+        core: &mut Core,
+        slot: u32,
+        id: u32,
+        text: &str,
+        now: Instant,
+    ) -> Option<()> {
+        let limits = &core.config.limits;
+        let offer = Offer::parse(text, limits.sdp_bytes, limits.media_sections).ok()?;
+        let key = self.peer_key(slot);
+        let participant = &mut self.participants[slot as usize];
+        let from_str0m = participant
+            .peer
+            .accept_offer(&offer.without_downstream())
+            .ok()?;
+        let ufrag = participant.peer.local_ufrag();
+        if ufrag != participant.ufrag {
+            // The client restarted ICE, and so did we.
+            core.demux.unname(&participant.ufrag);
+            core.demux.name(ufrag.clone(), key);
+            participant.ufrag = ufrag;
+        }
+        participant.leg.codecs.read(&from_str0m);
+        let lost = participant.sections.offered(&offer);
+        for track in lost.carried {
+            participant.leg.unbind(track);
+        }
+        for track in lost.published {
+            self.end_track(core, track, now);
+        }
+        self.claim_sections(core, slot, now);
+        self.bind_sections(core, slot);
+        let participant = &mut self.participants[slot as usize];
+        let sdp = sdp::answer(&from_str0m, &participant.leg.codecs, |mid| {
+            role(&self.tracks, participant, mid)
+        });
+        let mid_to_track = participant
+            .sections
+            .carrying()
+            .map(|(mid, track)| {
+                (
+                    mid.to_owned(),
+                    self.tracks[track.0 as usize].info.sid.clone(),
+                )
+            })
+            .collect();
+        participant.sections.answered();
+        core.notify(
+            participant.session,
+            Notice::Answer {
+                id,
+                sdp,
+                mid_to_track,
+            },
+        );
+        Some(())
+    }
+
+    /// Announces a track.
+    pub fn add_track(&mut self, core: &mut Core, slot: u32, request: AddTrack, now: Instant) {
+        let participant = &self.participants[slot as usize];
+        let session = participant.session;
+        let tracks = participant.pending.len() + participant.published.len();
+        let refused = |reason| {
+            let request = Box::new(request.clone());
+            Some(Notice::TrackRefused { request, reason })
+        };
+        let published = participant
+            .published
+            .iter()
+            .any(|track| self[*track].info.announced.cid == request.cid);
+        let refusal = if !participant.permissions.may_publish(request.source) {
+            refused(TrackRefusal::NotAllowed)
+        } else if let Some(known) = participant
+            .pending
+            .iter()
+            .find(|p| p.request.cid == request.cid)
+        {
+            let track = known.info();
+            Some(Notice::TrackPublished {
+                cid: request.cid.clone(),
+                track,
+            })
+        } else if tracks >= core.config.limits.tracks_per_participant {
+            refused(TrackRefusal::LimitExceeded)
+        } else if published {
+            refused(TrackRefusal::Queued)
+        } else {
+            None
+        };
+        if refusal.is_none() || published {
+            let sid = TrackSid::from(core.sid(sid_prefix(&request), 10));
+            let pending = Pending {
+                sid,
+                request: normalised(request),
+                queued: published,
+            };
+            self.participants[slot as usize].pending.push(pending);
+        }
+        match refusal {
+            Some(notice) => core.notify(session, notice),
+            None => {
+                let pending = self.participants[slot as usize]
+                    .pending
+                    .last()
+                    .map(Pending::notice);
+                core.notify(session, pending.expect("one was just pushed"));
+                self.claim_sections(core, slot, now);
+            }
+        }
+    }
+
+    /// Matches announced tracks with sections on which the client sends.
+    fn claim_sections(&mut self, core: &mut Core, slot: u32, now: Instant) {
+        // First by the client's own ids, then by kind: browsers change ids of tracks at times.
+        for by_kind in [false, true] {
+            loop {
+                let participant = &mut self.participants[slot as usize];
+                let pending = &participant.pending;
+                let matched = participant.sections.unclaimed().find_map(|section| {
+                    let at = pending
+                        .iter()
+                        .position(|pending| pending.fits(section, by_kind))?;
+                    Some((section.mid.clone(), at))
+                });
+                let Some((mid, at)) = matched else { break };
+                let pending = participant.pending.remove(at);
+                self.publish(core, slot, pending, &mid, now);
+            }
+        }
+    }
+
+    fn publish(&mut self, core: &mut Core, slot: u32, pending: Pending, mid: &str, now: Instant) {
+        let mut info = pending.info();
+        info.mid = mid.to_owned();
+        let kind = info.announced.kind;
+        if let Some(codec) = info.announced.codecs.first_mut() {
+            codec.mime = mime(kind).to_owned();
+        }
+        let key = TrackKey(self.tracks.vacant_key() as u32);
+        let participant = &mut self.participants[slot as usize];
+        let mut layer_rids = Vec::new();
+        if let Some(Section {
+            usage: Usage::Up { rids, track, .. },
+            ..
+        }) = participant
+            .sections
+            .unclaimed()
+            .find(|section| section.mid == mid)
+        {
+            layer_rids.clone_from(rids);
+            *track = Some(key);
+        }
+        sort_rids(&mut layer_rids);
+        info.simulcast = layer_rids.len() > 1;
+        participant.published.push(key);
+        self.by_sid.insert(info.sid.clone(), key);
+        self.tracks.insert(Track {
+            publisher: slot,
+            layers: (0..layer_rids.len().max(1))
+                .map(|_| Stream::new(kind))
+                .collect(),
+            rids: layer_rids,
+            subscribers: Vec::new(),
+            subscribed_told: false,
+            info,
+        });
+        core.counters.tracks[kind as usize] += 1;
+        // Others learn of the track before any SDP that carries it.
+        self.changed(core, slot);
+        self.offer_to_all(core, key, now);
+    }
+
+    /// A track is no longer published: nobody receives it, nobody sees it.
+    pub fn end_track(&mut self, core: &mut Core, key: TrackKey, now: Instant) {
+        for subscriber in std::mem::take(&mut self[key].subscribers) {
+            self.unsubscribe(core, subscriber.participant, key);
+            self.ask_for_sections(core, subscriber.participant, now);
+        }
+        let track = self.tracks.remove(key.0 as usize);
+        self.by_sid.remove(&track.info.sid);
+        core.counters.tracks[track.kind() as usize] -= 1;
+        let participant = &mut self.participants[track.publisher as usize];
+        participant.published.retain(|published| *published != key);
+        participant.sources.retain(|source| source.track != key);
+        participant.sections.unclaim(key);
+        let queued = participant
+            .pending
+            .iter_mut()
+            .find(|pending| pending.queued && pending.request.cid == track.info.announced.cid);
+        if let Some(pending) = queued {
+            pending.queued = false;
+            core.notify(participant.session, pending.notice());
+        }
+        self.changed(core, track.publisher);
+    }
+
+    /// Mutes or unmutes an own track, published or only announced.
+    pub fn mute(&mut self, core: &mut Core, slot: u32, sid: TrackSid, muted: bool, now: Instant) {
+        let participant = &mut self.participants[slot as usize];
+        if let Some(pending) = participant
+            .pending
+            .iter_mut()
+            .find(|pending| pending.sid == sid)
+        {
+            pending.request.muted = muted;
+            return;
+        }
+        let own = |key: &&TrackKey| self.tracks[key.0 as usize].publisher == slot;
+        let Some(key) = self.by_sid.get(&sid).filter(own).copied() else {
+            return core.notify(
+                participant.session,
+                Notice::MuteRefused { track: sid, muted },
+            );
+        };
+        self[key].info.announced.muted = muted;
+        if !muted {
+            self.want_key_frames(key, now);
+        }
+        self.changed(core, slot);
+    }
+}
+
+impl Pending {
+    /// As others will see it.
+    fn info(&self) -> TrackInfo {
+        TrackInfo {
+            sid: self.sid.clone(),
+            mid: String::new(),
+            simulcast: self.request.layers.len() > 1,
+            announced: self.request.clone(),
+        }
+    }
+
+    fn notice(&self) -> Notice {
+        Notice::TrackPublished {
+            cid: self.request.cid.clone(),
+            track: self.info(),
+        }
+    }
+
+    fn fits(&self, section: &Section, by_kind: bool) -> bool {
+        let Usage::Up { track_id, .. } = &section.usage else {
+            return false;
+        };
+        if self.queued || self.request.kind != section.kind {
+            return false;
+        }
+        let same = |cid: &str| Some(cid) == track_id.as_deref();
+        by_kind
+            || same(&self.request.cid)
+            || self.request.codecs.iter().any(|codec| same(&codec.cid))
+    }
+}
+
+/// What the answer says of the section `mid`.
+fn role(tracks: &slab::Slab<Track>, participant: &Participant, mid: &str) -> Role {
+    match participant.sections.get(mid).map(|section| &section.usage) {
+        Some(Usage::Up { track, .. }) => {
+            let announced = track.map(|key| &tracks[key.0 as usize].info.announced);
+            Role::Receive(Receiving {
+                dtx: announced.is_some_and(|track| !track.disable_dtx),
+                stereo: announced.is_some_and(|track| track.stereo),
+            })
+        }
+        Some(Usage::Carrying(key)) => participant.leg.sending(*key).map_or(Role::Idle, Role::Send),
+        _ => Role::Idle,
+    }
+}
+
+/// `TR_`, a letter for the kind and one for the source, as LiveKit's ids begin.
+fn sid_prefix(request: &AddTrack) -> &'static str {
+    match (request.kind, request.source) {
+        (Kind::Audio, TrackSource::Microphone) => "TR_AM",
+        (Kind::Audio, TrackSource::ScreenShareAudio) => "TR_As",
+        (Kind::Audio, _) => "TR_A",
+        (Kind::Video, TrackSource::Camera) => "TR_VC",
+        (Kind::Video, TrackSource::ScreenShare) => "TR_VS",
+        (Kind::Video, _) => "TR_V",
+    }
+}
+
+/// The one codec of each kind that is negotiated.
+fn mime(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Audio => "audio/opus",
+        Kind::Video => "video/VP8",
+    }
+}
+
+/// A request with what we make of it: one codec, a supported one.
+fn normalised(mut request: AddTrack) -> AddTrack {
+    let layers = request.layers.clone();
+    let cid = request.cid.clone();
+    if request.codecs.is_empty() {
+        request.codecs.push(CodecInfo {
+            mime: String::new(),
+            cid,
+            layers,
+        });
+    } else {
+        for codec in &mut request.codecs {
+            if !codec.mime.eq_ignore_ascii_case(mime(request.kind)) {
+                codec.mime = mime(request.kind).to_owned();
+            }
+        }
+    }
+    request
+}

@@ -1,0 +1,393 @@
+//! A room: who is in it, what they publish, and who is told what of it.
+//!
+//! Coming and going is here; publishing, subscribing and forwarding have files of their own that
+//! extend [`Room`]. Everything works on slots: a participant's slot is its place in
+//! [`Room::participants`] and is used anew once it is gone.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use slab::Slab;
+
+use super::egress::Leg;
+use super::message::{
+    Departure, Join, Joined, LeaveAction, LeaveReason, Notice, ParticipantInfo, ParticipantState,
+    Refusal, Request, RoomInfo,
+};
+use super::ntp::SenderClock;
+use super::participant::Participant;
+use super::peer::Peer;
+use super::section::Sections;
+use super::timers::{Armed, TimerKey};
+use super::track::Track;
+use super::{Core, PeerKey, RoomKey, TrackKey};
+use crate::ids::{Identity, RoomName, RoomSid, TrackSid};
+
+/// A room.
+pub struct Room {
+    /// Its place in the shard.
+    pub key: RoomKey,
+    /// Its name.
+    pub name: RoomName,
+    /// This incarnation.
+    pub sid: RoomSid,
+    /// Marks frames that the server would inject.
+    pub sif_trailer: Vec<u8>,
+    /// Milliseconds since 1970.
+    pub created_at_ms: i64,
+    /// Who is in it. Bounded by the limit on participants.
+    pub participants: Slab<Participant>,
+    /// Their tracks. Bounded by participants times tracks of one.
+    pub tracks: Slab<Track>,
+    /// Tracks by their id.
+    pub by_sid: HashMap<TrackSid, TrackKey>,
+    /// Slots by identity.
+    pub by_identity: HashMap<Identity, u32>,
+    /// Since when nobody is in it.
+    pub empty_since: Option<Instant>,
+    /// Its timer in the heap.
+    pub armed: Armed,
+}
+
+/// Length of the trailer; LiveKit's clients only compare it.
+const SIF_TRAILER_BYTES: usize = 32;
+
+impl Room {
+    /// An empty room.
+    pub fn new(core: &mut Core, key: RoomKey, name: RoomName, now: Instant) -> Self {
+        let sid = RoomSid::from(core.sid("RM_", 12));
+        let sif_trailer = (0..SIF_TRAILER_BYTES).map(|_| core.rng.u8(..)).collect();
+        Self {
+            key,
+            name,
+            sid,
+            sif_trailer,
+            created_at_ms: core.unix_ms(now),
+            participants: Slab::new(),
+            tracks: Slab::new(),
+            by_sid: HashMap::new(),
+            by_identity: HashMap::new(),
+            empty_since: None,
+            armed: Armed::default(),
+        }
+    }
+
+    /// The key under which the shard finds a participant.
+    pub fn peer_key(&self, slot: u32) -> PeerKey {
+        PeerKey {
+            room: self.key,
+            participant: slot,
+        }
+    }
+
+    /// A participant comes in. Its notices start with `Joined`.
+    pub fn join(&mut self, core: &mut Core, join: Join, now: Instant) -> Result<u32, Refusal> {
+        let duplicate = self.by_identity.get(&join.identity).copied();
+        let others = self.participants.len() - usize::from(duplicate.is_some());
+        if others >= core.config.limits.participants_per_room {
+            return Err(Refusal::RoomFull);
+        }
+        let peer = Peer::new(&core.cert, &core.config.local, now).map_err(|_| Refusal::Internal)?;
+        if let Some(slot) = duplicate {
+            let departure = Departure {
+                reason: LeaveReason::DuplicateIdentity,
+                action: LeaveAction::Disconnect,
+            };
+            self.leave(core, slot, departure, now);
+        }
+        let session = join.session;
+        let participant = self.newcomer(core, join, peer, now);
+        let identity = participant.identity.clone();
+        let slot = self.participants.insert(participant) as u32;
+        self.by_identity.insert(identity, slot);
+        self.empty_since = None;
+        core.demux.name(
+            self.participants[slot as usize].ufrag.clone(),
+            self.peer_key(slot),
+        );
+        core.counters.joins += 1;
+        core.counters.participants += 1;
+        let joined = Joined {
+            room: self.info(),
+            participant: self.info_of(slot),
+            others: self.others(slot),
+        };
+        core.notify(session, Notice::Joined(Box::new(joined)));
+        self.announce(core, slot);
+        self.subscribe_to_all(core, slot, now);
+        self.arm(core, slot);
+        Ok(slot)
+    }
+
+    fn newcomer(&self, core: &mut Core, join: Join, mut peer: Peer, now: Instant) -> Participant {
+        Participant {
+            sid: core.sid("PA_", 12).into(),
+            session: join.session,
+            identity: join.identity,
+            name: join.name,
+            metadata: join.metadata,
+            attributes: join.attributes,
+            permissions: join.permissions,
+            client: join.client,
+            auto_subscribe: join.auto_subscribe,
+            adaptive_stream: join.adaptive_stream,
+            state: ParticipantState::Joined,
+            version: 1,
+            joined: now,
+            joined_at_ms: core.unix_ms(now),
+            signal_closed: None,
+            heard: now,
+            addresses: Vec::new(),
+            ufrag: peer.local_ufrag(),
+            candidates: 0,
+            peer_deadline: now,
+            tick: now + super::TICK,
+            armed: Armed::default(),
+            peer,
+            leg: Leg::new(core.rng.fork(), now),
+            sections: Sections::default(),
+            pending: Vec::new(),
+            published: Vec::new(),
+            wishes: HashMap::new(),
+            sources: Vec::new(),
+            clock: SenderClock::default(),
+            packet_rate: (now, 0),
+        }
+    }
+
+    /// A participant goes; tells it and the others. Whatever belonged to it is gone afterwards.
+    pub fn leave(&mut self, core: &mut Core, slot: u32, departure: Departure, now: Instant) {
+        for track in self.participants[slot as usize].published.clone() {
+            self.end_track(core, track, now);
+        }
+        self.unsubscribe_from_all(core, slot);
+        let gone = self.participants.remove(slot as usize);
+        if self.by_identity.get(&gone.identity) == Some(&slot) {
+            self.by_identity.remove(&gone.identity);
+        }
+        core.forget(self.peer_key(slot), &gone);
+        core.counters.leaves[departure.reason as usize] += 1;
+        core.notify(gone.session, Notice::Left(departure));
+        self.say_goodbye(core, &gone, departure.reason);
+        if self.participants.is_empty() {
+            self.empty_since = Some(now);
+            let deadline = now + core.config.limits.departure_timeout;
+            core.timers
+                .arm(TimerKey::Room(self.key), &mut self.armed, deadline);
+        }
+    }
+
+    fn say_goodbye(&mut self, core: &mut Core, gone: &Participant, reason: LeaveReason) {
+        if gone.permissions.hidden {
+            return;
+        }
+        let mut info = gone.info(Vec::new(), Some(reason));
+        info.version += 1;
+        for (_, other) in &self.participants {
+            // Newer clients learn of the new stay of the same identity and end the old by it.
+            let silent = reason == LeaveReason::DuplicateIdentity
+                && other.client.protocol > PROTOCOL_WITHOUT_REPLACEMENT;
+            if !silent {
+                core.notify(other.session, Notice::Participants(vec![info.clone()]));
+            }
+        }
+    }
+
+    /// Tells everybody else how a participant looks now, unless it is hidden.
+    pub fn announce(&mut self, core: &mut Core, slot: u32) {
+        if self.participants[slot as usize].permissions.hidden {
+            return;
+        }
+        let info = self.info_of(slot);
+        for (other, participant) in &self.participants {
+            if other as u32 != slot {
+                core.notify(
+                    participant.session,
+                    Notice::Participants(vec![info.clone()]),
+                );
+            }
+        }
+    }
+
+    /// Something changed that others see.
+    pub fn changed(&mut self, core: &mut Core, slot: u32) {
+        self.participants[slot as usize].version += 1;
+        self.announce(core, slot);
+    }
+
+    /// A participant with its tracks, as others see it.
+    pub fn info_of(&self, slot: u32) -> ParticipantInfo {
+        let participant = &self.participants[slot as usize];
+        let tracks = participant
+            .published
+            .iter()
+            .filter_map(|track| self.tracks.get(track.0 as usize))
+            .map(|track| track.info.clone())
+            .collect();
+        participant.info(tracks, None)
+    }
+
+    fn others(&self, slot: u32) -> Vec<ParticipantInfo> {
+        self.participants
+            .iter()
+            .filter(|(other, participant)| *other as u32 != slot && !participant.permissions.hidden)
+            .map(|(other, _)| self.info_of(other as u32))
+            .collect()
+    }
+
+    /// The room as clients see it.
+    pub fn info(&self) -> RoomInfo {
+        let visible = || {
+            self.participants
+                .iter()
+                .filter(|(_, who)| !who.permissions.hidden)
+        };
+        RoomInfo {
+            sid: self.sid.clone(),
+            name: self.name.clone(),
+            participants: visible().count() as u32,
+            publishers: visible()
+                .filter(|(_, who)| !who.published.is_empty())
+                .count() as u32,
+            sif_trailer: self.sif_trailer.clone(),
+            created_at_ms: self.created_at_ms,
+        }
+    }
+
+    /// A participant asks for something.
+    pub fn request(&mut self, core: &mut Core, slot: u32, request: Request, now: Instant) {
+        match request {
+            Request::Offer { id, sdp } => self.offer(core, slot, id, &sdp, now),
+            Request::Candidate(candidate) => {
+                let participant = &mut self.participants[slot as usize];
+                if participant.candidates < core.config.limits.candidates {
+                    participant.candidates += 1;
+                    participant.peer.add_candidate(&candidate);
+                }
+            }
+            Request::AddTrack(request) => self.add_track(core, slot, *request, now),
+            Request::Mute { track, muted } => self.mute(core, slot, track, muted, now),
+            Request::Subscribe { tracks, subscribed } => {
+                self.update_subscriptions(core, slot, &tracks, subscribed, now);
+            }
+            Request::TrackSettings { tracks, settings } => {
+                self.update_settings(core, slot, &tracks, settings, now);
+            }
+            Request::Leave => {
+                let departure = Departure {
+                    reason: LeaveReason::ClientInitiated,
+                    action: LeaveAction::Disconnect,
+                };
+                self.leave(core, slot, departure, now);
+            }
+        }
+    }
+
+    /// The signalling connection of a participant ended. Before its media was connected that ends
+    /// the stay; later it may only be the network, and media goes on.
+    pub fn signal_closed(&mut self, core: &mut Core, slot: u32, now: Instant) {
+        self.participants[slot as usize].signal_closed = Some(now);
+        if let Some(departure) = self.expired(core, slot, now) {
+            self.leave(core, slot, departure, now);
+        }
+    }
+
+    /// Makes sure that a participant's next deadline wakes it.
+    pub fn arm(&mut self, core: &mut Core, slot: u32) {
+        let key = TimerKey::Participant(self.peer_key(slot));
+        if let Some(participant) = self.participants.get_mut(slot as usize) {
+            let deadline = participant.peer_deadline.min(participant.tick);
+            core.timers.arm(key, &mut participant.armed, deadline);
+        }
+    }
+
+    /// A participant's deadline was reached.
+    pub fn wake(&mut self, core: &mut Core, slot: u32, now: Instant) {
+        let Some(participant) = self.participants.get_mut(slot as usize) else {
+            return;
+        };
+        if participant.peer_deadline <= now {
+            if participant.peer.timeout(now).is_err() {
+                return self.leave(core, slot, PEER_FAILED, now);
+            }
+            self.drain(core, slot, now);
+        }
+        if self
+            .participants
+            .get(slot as usize)
+            .is_some_and(|who| who.tick <= now)
+        {
+            self.tick(core, slot, now);
+        }
+        self.arm(core, slot);
+    }
+
+    /// The regular look at one participant: is it still there, does it get what it should?
+    fn tick(&mut self, core: &mut Core, slot: u32, now: Instant) {
+        if let Some(departure) = self.expired(core, slot, now) {
+            return self.leave(core, slot, departure, now);
+        }
+        self.participants[slot as usize].tick = now + super::TICK;
+        self.adapt(core, slot, now);
+        self.report(core, slot, now);
+        self.request_key_frames(core, slot, now);
+        self.ask_for_sections(core, slot, now);
+    }
+
+    /// Whether a stay is over for want of a sign of life.
+    fn expired(&self, core: &Core, slot: u32, now: Instant) -> Option<Departure> {
+        let participant = &self.participants[slot as usize];
+        let silent = now.saturating_duration_since(participant.heard);
+        let over = |reason, action| Some(Departure { reason, action });
+        match (participant.state, participant.signal_closed) {
+            (ParticipantState::Joined, Some(_)) => {
+                over(LeaveReason::SignalClosed, LeaveAction::Disconnect)
+            }
+            (ParticipantState::Joined, None) => {
+                let waited = now.saturating_duration_since(participant.joined);
+                (waited >= core.config.limits.connect_timeout).then_some(Departure {
+                    reason: LeaveReason::JoinFailure,
+                    action: LeaveAction::Disconnect,
+                })
+            }
+            (_, Some(_)) if silent >= GONE_AFTER => {
+                over(LeaveReason::SignalClosed, LeaveAction::Disconnect)
+            }
+            (_, None) if silent >= LOST_AFTER => {
+                over(LeaveReason::ConnectionTimeout, LeaveAction::Reconnect)
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Protocol numbers up to this one want to hear of the end of an old stay when a new one of the
+/// same identity begins.
+const PROTOCOL_WITHOUT_REPLACEMENT: i32 = 11;
+
+/// Signalling gone and media silent for this long: the process behind it is gone.
+const GONE_AFTER: Duration = Duration::from_secs(5);
+
+/// Media silent for this long while signalling is there: 15 s in which ICE would have failed, and
+/// 5 s of grace. Browsers send a consent check every few seconds.
+const LOST_AFTER: Duration = Duration::from_secs(20);
+
+/// str0m could not go on.
+pub(super) const PEER_FAILED: Departure = Departure {
+    reason: LeaveReason::StateMismatch,
+    action: LeaveAction::Reconnect,
+};
+
+/// Tracks by their key.
+impl std::ops::Index<TrackKey> for Room {
+    type Output = Track;
+    fn index(&self, key: TrackKey) -> &Track {
+        &self.tracks[key.0 as usize]
+    }
+}
+
+impl std::ops::IndexMut<TrackKey> for Room {
+    fn index_mut(&mut self, key: TrackKey) -> &mut Track {
+        &mut self.tracks[key.0 as usize]
+    }
+}

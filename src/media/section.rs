@@ -1,0 +1,373 @@
+//! The media sections of one client's single peer connection, and which of them carries what.
+//!
+//! Only the client offers. It keeps a pool of receiving sections; to send it a track, one of them
+//! is taken, and the client is asked to offer again so that the answer can say so. When the pool
+//! is empty the client is asked for as many sections as are missing. A section that stops to
+//! carry has to be answered `inactive` once before it carries something else: a browser raises no
+//! `track` event for a new msid on a section that never went quiet.
+//!
+//! ```text
+//!            take                    release                   answered
+//!   Free  ---------->  Carrying  ----------------->  Closing  ---------->  Free
+//! ```
+
+use std::time::{Duration, Instant};
+
+use super::TrackKey;
+use super::message::Kind;
+use super::sdp::{Flow, Offer};
+
+/// One audio or video section.
+#[derive(Debug)]
+pub struct Section {
+    /// Its `a=mid`.
+    pub mid: String,
+    /// Audio or video.
+    pub kind: Kind,
+    /// What it is for.
+    pub usage: Usage,
+}
+
+/// What a section is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Usage {
+    /// The client sends.
+    Up {
+        /// The client's id of the track.
+        track_id: Option<String>,
+        /// RIDs of its layers, in offered order; empty without simulcast.
+        rids: Vec<String>,
+        /// The published track, once one was announced that fits.
+        track: Option<TrackKey>,
+    },
+    /// The client can receive; nothing is sent.
+    Free,
+    /// We send this track.
+    Carrying(TrackKey),
+    /// Nothing is sent any more, but no answer has said so yet.
+    Closing,
+    /// The client neither sends nor receives.
+    Idle,
+}
+
+/// All sections of a client, in the order of its offers.
+#[derive(Debug, Default)]
+pub struct Sections {
+    /// Bounded by the limit on media sections of an offer.
+    list: Vec<Section>,
+    /// Sections asked for and not offered yet: audio, video.
+    requested: [u32; 2],
+    /// When the client was asked to offer and has not yet.
+    asked: Option<Instant>,
+}
+
+/// What the newest offer took away.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Lost {
+    /// Tracks that are no longer sent by the client.
+    pub published: Vec<TrackKey>,
+    /// Tracks that we can no longer send in their section.
+    pub carried: Vec<TrackKey>,
+}
+
+impl Sections {
+    /// A client that was asked and doesn't offer is asked again after this; a client that can't
+    /// make sections is so bothered no more often.
+    const ASK_AGAIN: Duration = Duration::from_secs(5);
+
+    /// Takes over what an offer says.
+    pub fn offered(&mut self, offer: &Offer<'_>) -> Lost {
+        let mut lost = Lost::default();
+        for offered in &offer.sections {
+            let Some(kind) = offered.kind else { continue };
+            let found = self
+                .list
+                .iter()
+                .position(|section| section.mid == offered.mid);
+            let section = match found {
+                Some(position) => &mut self.list[position],
+                None => {
+                    if offered.flow == Flow::Down {
+                        let requested = &mut self.requested[kind as usize];
+                        *requested = requested.saturating_sub(1);
+                    }
+                    self.list.push(Section {
+                        mid: offered.mid.clone(),
+                        kind,
+                        usage: Usage::Idle,
+                    });
+                    self.list.last_mut().expect("one was just pushed")
+                }
+            };
+            let usage = match (offered.flow, &section.usage) {
+                (
+                    Flow::Up,
+                    Usage::Up {
+                        track_id, track, ..
+                    },
+                ) if *track_id == offered.track_id => {
+                    let track = *track;
+                    Usage::Up {
+                        track_id: offered.track_id.clone(),
+                        rids: offered.rids.clone(),
+                        track,
+                    }
+                }
+                (Flow::Up, _) => Usage::Up {
+                    track_id: offered.track_id.clone(),
+                    rids: offered.rids.clone(),
+                    track: None,
+                },
+                (Flow::Down, Usage::Carrying(track)) => Usage::Carrying(*track),
+                (Flow::Down, Usage::Closing) => Usage::Closing,
+                (Flow::Down, _) => Usage::Free,
+                (Flow::Idle, _) => Usage::Idle,
+            };
+            match (std::mem::replace(&mut section.usage, usage), &section.usage) {
+                (
+                    Usage::Up {
+                        track: Some(old), ..
+                    },
+                    Usage::Up {
+                        track: Some(new), ..
+                    },
+                ) if old == *new => {}
+                (
+                    Usage::Up {
+                        track: Some(track), ..
+                    },
+                    _,
+                ) => lost.published.push(track),
+                (Usage::Carrying(_), Usage::Carrying(_)) => {}
+                (Usage::Carrying(track), _) => lost.carried.push(track),
+                _ => {}
+            }
+        }
+        // Sections still missing mean that this offer left before the question arrived.
+        if self.requested == [0, 0] {
+            self.asked = None;
+        }
+        lost
+    }
+
+    /// An answer went out that said `inactive` for every closing section.
+    pub fn answered(&mut self) {
+        for section in &mut self.list {
+            if section.usage == Usage::Closing {
+                section.usage = Usage::Free;
+            }
+        }
+    }
+
+    /// Takes a free section for `track`; its position.
+    pub fn take(&mut self, kind: Kind, track: TrackKey) -> Option<&str> {
+        let section = self
+            .list
+            .iter_mut()
+            .find(|section| section.kind == kind && section.usage == Usage::Free)?;
+        section.usage = Usage::Carrying(track);
+        Some(&section.mid)
+    }
+
+    /// `track` is no longer sent.
+    pub fn release(&mut self, track: TrackKey) {
+        for section in &mut self.list {
+            if section.usage == Usage::Carrying(track) {
+                section.usage = Usage::Closing;
+            }
+        }
+    }
+
+    /// Published sections without a track, and a way to give them one.
+    pub fn unclaimed(&mut self) -> impl Iterator<Item = &mut Section> {
+        self.list
+            .iter_mut()
+            .filter(|section| matches!(section.usage, Usage::Up { track: None, .. }))
+    }
+
+    /// The published section of `track`, to be unlinked from it.
+    pub fn unclaim(&mut self, track: TrackKey) {
+        for section in &mut self.list {
+            if let Usage::Up { track: claimed, .. } = &mut section.usage
+                && *claimed == Some(track)
+            {
+                *claimed = None;
+            }
+        }
+    }
+
+    /// The section of that mid.
+    pub fn get(&self, mid: &str) -> Option<&Section> {
+        self.list.iter().find(|section| section.mid == mid)
+    }
+
+    /// Every section on which a track is sent.
+    pub fn carrying(&self) -> impl Iterator<Item = (&str, TrackKey)> {
+        self.list.iter().filter_map(|section| match section.usage {
+            Usage::Carrying(track) => Some((section.mid.as_str(), track)),
+            _ => None,
+        })
+    }
+
+    /// What to ask the client for, while `waiting` tracks (audio, video) have no section: missing
+    /// sections, or 0 and 0 for just another offer; `None` when there is nothing to ask, or the
+    /// answer to an earlier question is still awaited.
+    pub fn ask(&mut self, waiting: [u32; 2], now: Instant) -> Option<[u32; 2]> {
+        if self
+            .asked
+            .is_some_and(|at| now.saturating_duration_since(at) >= Self::ASK_AGAIN)
+        {
+            self.asked = None;
+            self.requested = [0, 0];
+        }
+        let mut missing = [0, 0];
+        let mut useful = self
+            .list
+            .iter()
+            .any(|section| section.usage == Usage::Closing);
+        for kind in [Kind::Audio, Kind::Video] {
+            let usable = self
+                .list
+                .iter()
+                .filter(|section| section.kind == kind)
+                .filter(|section| matches!(section.usage, Usage::Free | Usage::Closing))
+                .count() as u32;
+            let at = kind as usize;
+            missing[at] = waiting[at].saturating_sub(usable + self.requested[at]);
+            self.requested[at] += missing[at];
+            useful |= waiting[at].min(usable) > 0;
+        }
+        if missing == [0, 0] && (self.asked.is_some() || !useful) {
+            return None;
+        }
+        self.asked = Some(now);
+        Some(missing)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn offer(sections: &[(&str, &str, &str)]) -> String {
+        let mut text = String::from("v=0\r\n");
+        for (mid, kind, flow) in sections {
+            text.push_str(&format!("m={kind} 9 X 0\r\na=mid:{mid}\r\na={flow}\r\n"));
+        }
+        text
+    }
+
+    fn offered(sections: &mut Sections, list: &[(&str, &str, &str)]) -> Lost {
+        let text = offer(list);
+        sections.offered(&Offer::parse(&text, 10_000, 100).expect("an offer"))
+    }
+
+    const A: TrackKey = TrackKey(1);
+    const B: TrackKey = TrackKey(2);
+
+    #[test]
+    fn a_deficit_is_asked_for_exactly_once() {
+        let now = Instant::now();
+        let mut sections = Sections::default();
+        offered(
+            &mut sections,
+            &[("0", "audio", "recvonly"), ("1", "video", "recvonly")],
+        );
+        assert_eq!(sections.ask([0, 0], now), None);
+        assert_eq!(sections.ask([2, 1], now), Some([1, 0]));
+        assert_eq!(sections.ask([2, 1], now), None);
+        assert_eq!(
+            sections.ask([2, 2], now),
+            Some([0, 1]),
+            "a new need is asked for by itself"
+        );
+        // An offer that was under way already doesn't make it ask twice.
+        offered(
+            &mut sections,
+            &[("0", "audio", "recvonly"), ("1", "video", "recvonly")],
+        );
+        assert_eq!(sections.take(Kind::Audio, A), Some("0"));
+        assert_eq!(sections.take(Kind::Video, B), Some("1"));
+        sections.answered();
+        assert_eq!(
+            sections.ask([1, 1], now),
+            None,
+            "two are still on their way"
+        );
+        let more = [
+            ("0", "audio", "recvonly"),
+            ("1", "video", "recvonly"),
+            ("2", "audio", "recvonly"),
+            ("3", "video", "recvonly"),
+        ];
+        offered(&mut sections, &more);
+        assert_eq!(
+            sections.ask([1, 1], now),
+            Some([0, 0]),
+            "one of each is free"
+        );
+    }
+
+    #[test]
+    fn a_released_section_goes_quiet_once_before_it_is_used_again() {
+        let now = Instant::now();
+        let mut sections = Sections::default();
+        let list = [("0", "audio", "recvonly")];
+        offered(&mut sections, &list);
+        assert_eq!(sections.take(Kind::Audio, A), Some("0"));
+        sections.answered();
+        sections.release(A);
+        assert_eq!(sections.take(Kind::Audio, B), None);
+        assert_eq!(sections.ask([1, 0], now), Some([0, 0]));
+        offered(&mut sections, &list);
+        assert_eq!(
+            sections.take(Kind::Audio, B),
+            None,
+            "this answer says inactive"
+        );
+        sections.answered();
+        assert_eq!(sections.ask([1, 0], now), Some([0, 0]));
+        offered(&mut sections, &list);
+        assert_eq!(sections.take(Kind::Audio, B), Some("0"));
+    }
+
+    #[test]
+    fn an_offer_can_end_what_was_sent_either_way() {
+        let mut sections = Sections::default();
+        offered(
+            &mut sections,
+            &[("0", "audio", "recvonly"), ("1", "video", "sendonly")],
+        );
+        sections.take(Kind::Audio, A);
+        for section in sections.unclaimed() {
+            if let Usage::Up { track, .. } = &mut section.usage {
+                *track = Some(B);
+            }
+        }
+        let again = [("0", "audio", "recvonly"), ("1", "video", "sendonly")];
+        assert_eq!(offered(&mut sections, &again), Lost::default());
+        let lost = offered(
+            &mut sections,
+            &[("0", "audio", "inactive"), ("1", "video", "recvonly")],
+        );
+        assert_eq!(
+            lost,
+            Lost {
+                published: vec![B],
+                carried: vec![A]
+            }
+        );
+    }
+
+    #[test]
+    fn a_client_that_never_answers_is_asked_again() {
+        let now = Instant::now();
+        let mut sections = Sections::default();
+        assert_eq!(sections.ask([1, 0], now), Some([1, 0]));
+        assert_eq!(sections.ask([1, 0], now + Duration::from_secs(1)), None);
+        assert_eq!(
+            sections.ask([1, 0], now + Duration::from_secs(6)),
+            Some([1, 0])
+        );
+    }
+}

@@ -1,0 +1,199 @@
+//! Who receives what: subscriptions come and go here, and get the media sections that carry them.
+
+use std::time::Instant;
+
+use super::egress::Names;
+use super::message::{Notice, ParticipantState, Quality, TrackSettings};
+use super::room::Room;
+use super::track::Subscriber;
+use super::{Core, TrackKey};
+use crate::ids::TrackSid;
+
+impl Room {
+    /// A newcomer subscribes to all there is, as far as it wants.
+    pub fn subscribe_to_all(&mut self, core: &mut Core, slot: u32, now: Instant) {
+        let all: Vec<_> = self
+            .tracks
+            .iter()
+            .map(|(key, _)| TrackKey(key as u32))
+            .collect();
+        for track in all {
+            self.subscribe(core, slot, track, now);
+        }
+        self.ask_for_sections(core, slot, now);
+    }
+
+    /// A new track goes to everybody who wants it.
+    pub fn offer_to_all(&mut self, core: &mut Core, track: TrackKey, now: Instant) {
+        let all: Vec<_> = self
+            .participants
+            .iter()
+            .map(|(slot, _)| slot as u32)
+            .collect();
+        for slot in all {
+            if self.subscribe(core, slot, track, now) {
+                self.ask_for_sections(core, slot, now);
+            }
+        }
+    }
+
+    /// Subscribes `slot` to `track` if it may and wants to and hasn't yet.
+    fn subscribe(&mut self, core: &mut Core, slot: u32, key: TrackKey, now: Instant) -> bool {
+        let track = &mut self.tracks[key.0 as usize];
+        let participant = &mut self.participants[slot as usize];
+        let wish = participant
+            .wishes
+            .get(&track.info.sid)
+            .copied()
+            .unwrap_or_default();
+        if track.publisher == slot
+            || !participant.permissions.subscribe
+            || !wish.subscribed.unwrap_or(participant.auto_subscribe)
+            || participant.leg.find(key).is_some()
+        {
+            return false;
+        }
+        let settings = wish
+            .settings
+            .unwrap_or(TrackSettings::initial(participant.adaptive_stream));
+        let kind = track.kind();
+        let subscription = participant.leg.subscribe(key, kind, settings, now);
+        track.subscribers.push(Subscriber {
+            participant: slot,
+            subscription,
+        });
+        core.counters.subscriptions[kind as usize] += 1;
+        true
+    }
+
+    /// Ends a subscription. Its section is free for another after an answer has said so.
+    pub fn unsubscribe(&mut self, core: &mut Core, slot: u32, key: TrackKey) {
+        let track = &mut self.tracks[key.0 as usize];
+        track
+            .subscribers
+            .retain(|subscriber| subscriber.participant != slot);
+        let participant = &mut self.participants[slot as usize];
+        if participant.leg.unsubscribe(key) {
+            core.counters.subscriptions[track.kind() as usize] -= 1;
+        }
+        participant.sections.release(key);
+    }
+
+    /// A participant goes and receives nothing any more.
+    pub fn unsubscribe_from_all(&mut self, core: &mut Core, slot: u32) {
+        let subscribed: Vec<_> = self.participants[slot as usize].leg.tracks().collect();
+        for track in subscribed {
+            self.unsubscribe(core, slot, track);
+        }
+    }
+
+    /// A participant says what it wants to receive.
+    pub fn update_subscriptions(
+        &mut self,
+        core: &mut Core,
+        slot: u32,
+        tracks: &[TrackSid],
+        subscribed: bool,
+        now: Instant,
+    ) {
+        for sid in tracks {
+            let participant = &mut self.participants[slot as usize];
+            let Some(wish) = participant.wish(sid) else {
+                continue;
+            };
+            wish.subscribed = Some(subscribed);
+            match self.by_sid.get(sid).copied() {
+                Some(key) if subscribed => {
+                    self.subscribe(core, slot, key, now);
+                }
+                Some(key) => self.unsubscribe(core, slot, key),
+                None => {}
+            }
+        }
+        self.ask_for_sections(core, slot, now);
+    }
+
+    /// A participant says how it wants to receive.
+    pub fn update_settings(
+        &mut self,
+        core: &mut Core,
+        slot: u32,
+        tracks: &[TrackSid],
+        settings: TrackSettings,
+        now: Instant,
+    ) {
+        for sid in tracks {
+            let participant = &mut self.participants[slot as usize];
+            if let Some(wish) = participant.wish(sid) {
+                wish.settings = Some(settings);
+            }
+            if let Some(key) = self.by_sid.get(sid).copied()
+                && let Some(subscription) = participant.leg.find_mut(key)
+            {
+                subscription.settings = settings;
+            }
+        }
+        self.adapt(core, slot, now);
+    }
+
+    /// Gives free sections to subscriptions without one. Only called while an offer is answered,
+    /// because the answer has to say it.
+    pub fn bind_sections(&mut self, core: &mut Core, slot: u32) {
+        let waiting: Vec<_> = self.participants[slot as usize].leg.waiting().collect();
+        for (key, kind) in waiting {
+            let track = &self.tracks[key.0 as usize];
+            let names = Names {
+                publisher: self.participants[track.publisher as usize].sid.clone(),
+                track: track.info.sid.clone(),
+            };
+            let participant = &mut self.participants[slot as usize];
+            if participant.sections.take(kind, key).is_some() {
+                participant.leg.bind(key, kind, names);
+                self.tell_publisher(core, slot, key);
+            }
+        }
+    }
+
+    /// Asks the client for another offer while tracks wait for a section.
+    pub fn ask_for_sections(&mut self, core: &mut Core, slot: u32, now: Instant) {
+        let participant = &mut self.participants[slot as usize];
+        let mut waiting = [0; 2];
+        for (_, kind) in participant.leg.waiting() {
+            waiting[kind as usize] += 1;
+        }
+        if let Some([audios, videos]) = participant.sections.ask(waiting, now) {
+            let notice = Notice::MediaSectionsRequired { audios, videos };
+            core.notify(participant.session, notice);
+        }
+    }
+
+    /// The publisher learns once that somebody receives its track.
+    pub fn tell_publisher(&mut self, core: &mut Core, slot: u32, key: TrackKey) {
+        let subscriber = &self.participants[slot as usize];
+        let connected = subscriber.state >= ParticipantState::Active;
+        if subscriber.permissions.hidden || !connected {
+            return;
+        }
+        let track = &mut self.tracks[key.0 as usize];
+        if !std::mem::replace(&mut track.subscribed_told, true) {
+            let session = self.participants[track.publisher as usize].session;
+            core.notify(session, Notice::TrackSubscribed(track.info.sid.clone()));
+        }
+    }
+}
+
+impl TrackSettings {
+    /// Before the client says anything.
+    fn initial(adaptive_stream: bool) -> Self {
+        Self {
+            disabled: false,
+            dimensions: None,
+            quality: if adaptive_stream {
+                Quality::Low
+            } else {
+                Quality::High
+            },
+            frame_rate: None,
+        }
+    }
+}

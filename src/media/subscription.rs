@@ -1,0 +1,146 @@
+//! One track on its way to one participant: the choice of layer, the outgoing stream, its counts.
+
+use std::time::{Duration, Instant};
+
+use super::TrackKey;
+use super::allocator::{Grant, Priority, TEMPORAL_MAX, Wish};
+use super::layers::Layers;
+use super::message::{Kind, Source, TrackSettings};
+use super::packet::Layer;
+use super::rewrite::Rewrite;
+use super::sdp;
+use super::srtp::{self, OwnSsrc, Sealer};
+use super::track::Track;
+use crate::ids::{ParticipantSid, TrackSid};
+use crate::units::Bitrate;
+
+/// A subscription.
+pub struct Subscription {
+    /// To what.
+    pub track: TrackKey,
+    /// Audio or video.
+    pub kind: Kind,
+    /// How the subscriber wants it.
+    pub settings: TrackSettings,
+    /// Since when.
+    pub since: Instant,
+    /// What bandwidth last allowed.
+    pub granted: Option<Grant>,
+    /// The stream it goes out on, once a media section carries it.
+    pub outgoing: Option<Outgoing>,
+}
+
+/// An outgoing stream: one SSRC for the life of the subscription in its section.
+pub struct Outgoing {
+    /// Names for the answer.
+    pub names: Names,
+    /// The media.
+    pub ssrc: OwnSsrc,
+    /// Seals it, once there are keys.
+    pub seal: Option<srtp::Stream>,
+    /// Retransmissions, for video.
+    pub rtx: Option<Retransmissions>,
+    /// One continuous stream out of many layers.
+    pub rewrite: Rewrite,
+    /// Which of them.
+    pub layers: Layers,
+    /// The one whose timestamps it follows now.
+    pub source: Layer,
+    /// RTP packets sent; wraps, as in sender reports.
+    pub packets: u32,
+    /// RTP payload bytes sent; wraps, as in sender reports.
+    pub octets: u32,
+    /// When the last sender report went.
+    pub reported: Option<Instant>,
+}
+
+/// The stream of retransmissions beside a media stream (RFC 4588).
+pub struct Retransmissions {
+    /// Its SSRC.
+    pub ssrc: OwnSsrc,
+    /// Seals it, once there are keys.
+    pub seal: Option<srtp::Stream>,
+    /// Its next sequence number.
+    pub next_seq: u64,
+}
+
+/// What the client maps a stream by.
+#[derive(Debug, Clone)]
+pub struct Names {
+    /// Whose track.
+    pub publisher: ParticipantSid,
+    /// Which.
+    pub track: TrackSid,
+}
+
+/// How often a sender report goes. The first goes with the first packets, for lip sync.
+pub const REPORT_INTERVAL: Duration = Duration::from_secs(2);
+
+impl Subscription {
+    /// Whether it takes part in the sharing of bandwidth: video that is wanted and has its section.
+    pub fn is_weighed(&self) -> bool {
+        self.kind == Kind::Video && !self.settings.disabled && self.outgoing.is_some()
+    }
+
+    /// What it asks of the bandwidth.
+    pub fn wish(&self, track: &Track, now: Instant) -> Wish {
+        let mut rates = [[Bitrate::ZERO; TEMPORAL_MAX]; Layer::COUNT_MAX];
+        for (rate, stream) in rates.iter_mut().zip(&track.layers) {
+            *rate = stream.rates(now);
+        }
+        let screen = track.info.announced.source == Source::ScreenShare;
+        Wish {
+            priority: if screen {
+                Priority::ScreenShare
+            } else {
+                Priority::Camera
+            },
+            layer_max: self.wanted_layer(track),
+            temporal_max: self.wanted_temporal(),
+            rates,
+            current: self.granted,
+        }
+    }
+
+    /// The best layer the subscriber can use of `track`.
+    pub fn wanted_layer(&self, track: &Track) -> Layer {
+        match self.settings.dimensions {
+            Some((width, height)) => track.layer_for_dimensions(width, height),
+            None => track.layer_for_quality(self.settings.quality),
+        }
+    }
+
+    /// The highest temporal layer that keeps to the frame rate wanted.
+    pub fn wanted_temporal(&self) -> u8 {
+        // Chromium's simulcast has three temporal layers, each doubling the rate of the ones
+        // below, at up to 30 frames per second.
+        match self.settings.frame_rate {
+            Some(..=8) => 0,
+            Some(..=15) => 1,
+            _ => TEMPORAL_MAX as u8 - 1,
+        }
+    }
+}
+
+impl Outgoing {
+    /// There are keys. A stream that can't be registered stays silent: its SSRC was used before.
+    pub fn register(&mut self, sealer: &mut Sealer) {
+        self.seal = sealer.register(self.ssrc).ok();
+        if let Some(rtx) = &mut self.rtx {
+            rtx.seal = sealer.register(rtx.ssrc).ok();
+        }
+    }
+
+    /// What the answer says of it.
+    pub fn sending(&self) -> sdp::Sending {
+        let Names { publisher, track } = &self.names;
+        sdp::Sending {
+            stream_id: format!("{}|{}", publisher.as_str(), track.as_str()),
+            track_id: track.as_str().to_owned(),
+            // One name for all of a publisher's streams ties them together for lip sync.
+            cname: publisher.as_str().to_owned(),
+            ssrc: self.ssrc.get(),
+            rtx_ssrc: self.rtx.as_ref().map(|rtx| rtx.ssrc.get()),
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! A published track: what was announced of it, and the streams it really comes in.
+
+use std::time::{Duration, Instant};
+
+use super::allocator::TEMPORAL_MAX;
+use super::keyframe::KeyFrameRequests;
+use super::message::{Kind, Quality, TrackInfo};
+use super::ntp::TimestampMap;
+use super::packet::{Layer, Packet};
+use super::retransmit::Ring;
+use crate::units::Bitrate;
+
+/// A published track.
+pub struct Track {
+    /// As others see it.
+    pub info: TrackInfo,
+    /// The slot of who publishes it.
+    pub publisher: u32,
+    /// RIDs of its layers, smallest first; empty without simulcast.
+    pub rids: Vec<String>,
+    /// Its streams, smallest first.
+    pub layers: Vec<Stream>,
+    /// To whom it goes.
+    pub subscribers: Vec<Subscriber>,
+    /// Whether the publisher was told of its first subscriber.
+    pub subscribed_told: bool,
+}
+
+/// Where a track goes: a participant and the subscription in its leg.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Subscriber {
+    /// Slot of the participant.
+    pub participant: u32,
+    /// Slot in its leg.
+    pub subscription: u32,
+}
+
+/// One stream of a track: a spatial layer, or all of it.
+pub struct Stream {
+    /// Its SSRC, once a packet came.
+    pub ssrc: Option<u32>,
+    /// The last packets of a video, for retransmissions to any subscriber.
+    pub ring: Option<Ring>,
+    /// When the last packet came.
+    pub last_packet: Option<Instant>,
+    /// What each of its temporal layers costs, without those below.
+    pub rates: [RateMeter; TEMPORAL_MAX],
+    /// Key frames asked for.
+    pub key_frames: KeyFrameRequests,
+    /// Its RTP clock against the publisher's wall clock.
+    pub clock: TimestampMap,
+}
+
+/// A stream without packets for this long doesn't count as there. Chromium stops a simulcast
+/// layer within a second when its uplink shrinks.
+const SILENT_AFTER: Duration = Duration::from_secs(1);
+
+impl Track {
+    /// Audio or video.
+    pub fn kind(&self) -> Kind {
+        self.info.announced.kind
+    }
+
+    /// Where its RIDs stand: `layer` of `rid`, 0 for a track without.
+    pub fn layer_of(&self, rid: Option<&str>) -> Option<Layer> {
+        match rid {
+            None => Some(Layer(0)),
+            Some(rid) => self
+                .rids
+                .iter()
+                .position(|known| known == rid)
+                .map(|at| Layer(at as u8)),
+        }
+    }
+
+    /// The layer to send at most to someone who wants `quality`.
+    pub fn layer_for_quality(&self, quality: Quality) -> Layer {
+        let highest = self.layers.len().saturating_sub(1);
+        // With two layers their names don't matter: the lower one is what LOW gets.
+        Layer((quality as usize).min(highest) as u8)
+    }
+
+    /// The smallest layer that covers `width` x `height` pixels.
+    pub fn layer_for_dimensions(&self, width: u32, height: u32) -> Layer {
+        let highest = self.layers.len().saturating_sub(1);
+        let announced = &self.info.announced;
+        let covers = |at: usize| {
+            let (full_width, full_height) = announced.dimensions;
+            let (layer_width, layer_height) = match announced.layers.get(at) {
+                Some(layer) if announced.layers.len() == self.layers.len() => {
+                    (layer.width, layer.height)
+                }
+                // Not announced one by one: each is half of the next.
+                _ => (full_width >> (highest - at), full_height >> (highest - at)),
+            };
+            layer_width >= width && layer_height >= height
+        };
+        Layer((0..highest).find(|at| covers(*at)).unwrap_or(highest) as u8)
+    }
+
+    /// The stream of `layer`.
+    pub fn stream(&mut self, layer: Layer) -> Option<&mut Stream> {
+        self.layers.get_mut(usize::from(layer.0))
+    }
+}
+
+impl Stream {
+    /// A stream nothing is known of yet.
+    pub fn new(kind: Kind) -> Self {
+        Self {
+            ssrc: None,
+            // Lost audio is concealed by Opus; a repair would come too late to be heard.
+            ring: (kind == Kind::Video).then(Ring::video),
+            last_packet: None,
+            rates: Default::default(),
+            key_frames: KeyFrameRequests::default(),
+            clock: TimestampMap::new(clock_rate(kind)),
+        }
+    }
+
+    /// Notes a packet that just came.
+    pub fn note(&mut self, packet: &Packet) {
+        self.last_packet = Some(packet.arrival);
+        let temporal = packet
+            .vp8
+            .map_or(0, |descriptor| usize::from(descriptor.temporal));
+        self.rates[temporal.min(TEMPORAL_MAX - 1)].add(packet.arrival, packet.payload.len());
+        if packet.vp8.is_some_and(|descriptor| descriptor.key_frame) {
+            self.key_frames.arrived();
+        }
+    }
+
+    /// What it costs up to each temporal layer; zero for those that don't come.
+    pub fn rates(&self, now: Instant) -> [Bitrate; TEMPORAL_MAX] {
+        let mut below = Bitrate::ZERO;
+        std::array::from_fn(|temporal| {
+            let own = self.rates[temporal].rate(now);
+            if own == Bitrate::ZERO || !self.is_live(now) {
+                return Bitrate::ZERO;
+            }
+            below = below + own;
+            below
+        })
+    }
+
+    /// Whether packets come.
+    pub fn is_live(&self, now: Instant) -> bool {
+        self.last_packet
+            .is_some_and(|at| now.saturating_duration_since(at) < SILENT_AFTER)
+    }
+}
+
+/// RTP clock rate of the codecs we carry: Opus and all video.
+pub fn clock_rate(kind: Kind) -> u32 {
+    match kind {
+        Kind::Audio => 48_000,
+        Kind::Video => 90_000,
+    }
+}
+
+/// The rate over the last full window, or over what there is of the first.
+#[derive(Debug, Default)]
+pub struct RateMeter {
+    since: Option<Instant>,
+    bytes: u64,
+    rate: Option<Bitrate>,
+}
+
+impl RateMeter {
+    /// Long enough for a key frame not to double the figure.
+    const WINDOW: Duration = Duration::from_secs(1);
+
+    /// Counts `bytes`.
+    pub fn add(&mut self, now: Instant, bytes: usize) {
+        self.close_window(now);
+        self.bytes += bytes as u64;
+    }
+
+    fn close_window(&mut self, now: Instant) {
+        let since = *self.since.get_or_insert(now);
+        let span = now.saturating_duration_since(since);
+        if span >= Self::WINDOW {
+            self.rate = Some(Bitrate::of(self.bytes, span));
+            self.since = Some(now);
+            self.bytes = 0;
+        }
+    }
+
+    /// The rate; zero before anything was counted.
+    pub fn rate(&self, now: Instant) -> Bitrate {
+        let span = self
+            .since
+            .map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
+        // A first key frame says little of the rate to come: it counts as half a second's worth.
+        self.rate
+            .unwrap_or_else(|| Bitrate::of(self.bytes, span.max(Self::WINDOW / 2)))
+    }
+}
+
+/// Sorts RIDs so that the smallest picture comes first: LiveKit's `q`, `h`, `f`, and `2`, `1`,
+/// `0`, where 2 is the smallest. Others keep the order of the offer.
+pub fn sort_rids(rids: &mut [String]) {
+    rids.sort_by_key(|rid| match rid.as_str() {
+        "q" | "2" => 0,
+        "h" | "1" => 1,
+        "f" | "0" => 2,
+        _ => 3,
+    });
+}
