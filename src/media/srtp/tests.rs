@@ -172,6 +172,20 @@ fn tampered_rtcp_is_refused() {
 }
 
 #[test]
+fn rtcp_that_says_it_is_plain_is_refused() {
+    for suite in Suite::ALL {
+        let mut packet = seal_rtcp(&mut stream(suite));
+        let word = match suite {
+            Suite::AesCm128Sha1_80 => packet.len() - cipher::CM_TAG - 4,
+            _ => packet.len() - 4,
+        };
+        packet[word] &= 0x7f;
+        let refused = Opener::new(key(suite)).open_rtcp(&packet, &mut Vec::new());
+        assert_eq!(refused, Err(OpenError::NotEncrypted), "{suite:?}");
+    }
+}
+
+#[test]
 fn senders_are_bounded() {
     let suite = Suite::AeadAes128Gcm;
     let (mut sealer, mut opener) = (Sealer::new(key(suite)), Opener::new(key(suite)));
