@@ -98,7 +98,7 @@ impl SenderClock {
 
     /// Takes a report in that arrived at `arrival` and gives its time on our clock.
     ///
-    /// A report whose time is off by more than [`IMPLAUSIBLE`] counts as made when it arrived: an
+    /// A report whose time is off by more than a second counts as made when it arrived: an
     /// absurd clock costs its own participant the exact lip sync and nobody anything else. If the
     /// next report agrees with it, the publisher's clock was set, and the offset follows.
     pub fn observe(&mut self, theirs: Ntp, arrival: Ntp) -> Ntp {
@@ -190,7 +190,7 @@ impl TimestampMap {
 
     /// The timestamp of the stream at a moment; `None` before its first packet or report.
     pub fn rtp_at(&self, ntp: Ntp) -> Option<u32> {
-        self.anchor().map(|anchor| self.from_anchor(anchor, ntp))
+        self.anchor().map(|anchor| self.extend(anchor, ntp))
     }
 
     /// The moment of a timestamp of the stream; `None` before its first packet or report.
@@ -205,7 +205,7 @@ impl TimestampMap {
         self.report.or(self.packet)
     }
 
-    fn from_anchor(&self, anchor: Anchor, ntp: Ntp) -> u32 {
+    fn extend(&self, anchor: Anchor, ntp: Ntp) -> u32 {
         let ticks = ntp.since(anchor.ntp).ticks(self.rate);
         anchor.rtp.wrapping_add(ticks as u32)
     }
@@ -213,7 +213,7 @@ impl TimestampMap {
     /// Whether a report and the last packet tell about the same time.
     fn agrees(&self, report: Anchor) -> bool {
         self.packet.is_none_or(|packet| {
-            let expected = self.from_anchor(report, packet.ntp);
+            let expected = self.extend(report, packet.ntp);
             let ticks = packet.rtp.wrapping_sub(expected) as i32;
             Offset::from_ticks(ticks, self.rate).abs() <= DISAGREEMENT
         })

@@ -2,7 +2,7 @@
 //!
 //! The format is draft-holmer-rmcat-transport-wide-cc-extensions-01 section 3.1: a list of chunks
 //! that give each packet a status, then one arrival delta for each packet that did arrive.
-//! [`Twcc::read`] walks the chunks once and makes sure that the deltas are all there, so the walk
+//! Reading walks the chunks once and makes sure that the deltas are all there, so the walk
 //! that yields them can't fail half-way.
 
 use super::{u16_at, u32_at};
