@@ -314,3 +314,37 @@ fn round_trip_from_reports_goes_before_that_from_feedback() {
         "lies are ignored"
     );
 }
+
+#[test]
+fn one_late_feedback_is_a_moment_and_only_several_are_a_queue() {
+    let start = Instant::now();
+    let at = |millis| start + Duration::from_millis(millis);
+    let mut delay = Delay::new(start);
+    delay.add(at(0), 0);
+    (0..50).for_each(|_| delay.add(at(700), 200_000));
+    assert!(!delay.congested(at(700)));
+    delay.add(at(800), 190_000);
+    assert!(delay.congested(at(800)));
+    delay.add(at(800), 10_000);
+    assert!(!delay.congested(at(800)), "one packet escaped it");
+}
+
+#[test]
+fn a_queue_that_drains_is_left_alone_and_one_that_stays_is_cut_again() {
+    let start = Instant::now();
+    let at = |millis| start + Duration::from_millis(millis);
+    for (after, again) in [(250_000, false), (295_000, true)] {
+        let mut delay = Delay::new(start);
+        delay.add(at(0), 0);
+        (600..1000)
+            .step_by(10)
+            .for_each(|time| delay.add(at(time), 300_000));
+        assert!(delay.congested(at(1000)));
+        delay.cut(at(1000));
+        (1500..2000)
+            .step_by(10)
+            .for_each(|time| delay.add(at(time), after));
+        assert!(!delay.congested(at(1999)), "judged only after a second");
+        assert_eq!(delay.congested(at(2000)), again);
+    }
+}
