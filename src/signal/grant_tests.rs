@@ -5,7 +5,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::config::{DEV_KEY, DEV_SECRET, Sources};
+use crate::config::{ByteSize, DEV_KEY, DEV_SECRET, Sources};
 
 const NOW: Duration = Duration::from_secs(1_790_000_000);
 
@@ -237,4 +237,30 @@ fn a_claim_given_twice_is_refused() {
         now + 60
     );
     assert_eq!(check(&sign_raw(&body)), Err(Refused::Claims));
+}
+
+#[test]
+fn metadata_and_attributes_have_bounds_of_their_own() {
+    let mut config = config();
+    config.limits.metadata_bytes = ByteSize(4);
+    config.limits.attributes_bytes = ByteSize(4);
+    let verifier = Verifier::new(&config);
+    let cases = [
+        ("/metadata", json!("1234"), Ok(())),
+        ("/metadata", json!("12345"), Err(Refused::Claims)),
+        ("/attributes", json!({ "ab": "cd" }), Ok(())),
+        (
+            "/attributes",
+            json!({ "ab": "c", "d": "e" }),
+            Err(Refused::Claims),
+        ),
+    ];
+    for (pointer, value, expected) in cases {
+        let token = sign(&changed(pointer, value.clone()));
+        assert_eq!(
+            verifier.check(&token, NOW).map(|_| ()),
+            expected,
+            "{pointer} {value}"
+        );
+    }
 }
