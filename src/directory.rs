@@ -19,7 +19,7 @@ use dashmap::mapref::entry::Entry;
 use tokio::sync::mpsc;
 
 use crate::ids::{RoomName, SessionKey, WorkerId};
-use crate::media::message::{Command, Notice, Refusal};
+use crate::media::message::{Command, Join, Notice, Refusal};
 
 /// What a worker finds in its mailbox.
 #[derive(Debug)]
@@ -191,27 +191,36 @@ impl Placement {
 
     /// Posts a command. Waits while the mailbox is full.
     pub async fn post(&self, command: Command) -> Result<(), WorkerGone> {
-        self.send(Mail::Command(command)).await
+        let mail = Mail::Command(command);
+        self.mailbox().send(mail).await.map_err(|_| WorkerGone)
     }
 
-    /// Tells the worker where notices of the session go.
-    pub async fn open(&self, notices: mpsc::Sender<Notice>) -> Result<(), WorkerGone> {
+    /// Posts the session's join, and before it where its notices go: both or, when this is
+    /// cancelled, none.
+    pub async fn join(&self, join: Join, notices: mpsc::Sender<Notice>) -> Result<(), WorkerGone> {
         let session = self.session;
-        self.send(Mail::Open { session, notices }).await
+        let slots = self.mailbox().reserve_many(2).await;
+        let mail = [
+            Mail::Open { session, notices },
+            Mail::Command(Command::Join(Box::new(join))),
+        ];
+        for (slot, mail) in slots.map_err(|_| WorkerGone)?.zip(mail) {
+            slot.send(mail);
+        }
+        Ok(())
     }
 
     /// Posts that the signalling connection ended; doesn't wait. With a full mailbox nothing is
     /// posted: the worker finds the session's channel closed at its next notice and says it then.
     pub fn post_closed(&self) {
         let mail = Mail::Command(Command::SignalClosed(self.session));
-        if let Err(error) = self.directory.workers[self.worker].mailbox.try_send(mail) {
+        if let Err(error) = self.mailbox().try_send(mail) {
             tracing::debug!(session = ?self.session, "end not posted: {error}");
         }
     }
 
-    async fn send(&self, mail: Mail) -> Result<(), WorkerGone> {
-        let mailbox = &self.directory.workers[self.worker].mailbox;
-        mailbox.send(mail).await.map_err(|_| WorkerGone)
+    fn mailbox(&self) -> &mpsc::Sender<Mail> {
+        &self.directory.workers[self.worker].mailbox
     }
 }
 

@@ -1,2 +1,185 @@
+//! Signalling: HTTP and WebSocket on one side, `media::message` on the other.
+//!
+//! [`serve`] takes connections ([`http`]), the routes below lead to an adapter ([`livekit`] is
+//! the only one so far), and an adapter speaks with shards through the directory. What is not
+//! here: TLS (a proxy's work), RTP, and anything that outlives a connection.
+
 pub mod grant;
 pub mod livekit;
+
+mod http;
+mod stats;
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use axum::extract::{Request, State};
+use axum::http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use axum::http::uri::PathAndQuery;
+use axum::http::{Method, StatusCode, Uri};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+
+pub use http::serve;
+pub use stats::Stats;
+
+use crate::config::Config;
+use crate::directory::Directory;
+use grant::Verifier;
+
+/// What every request may need.
+struct Signal {
+    config: Arc<Config>,
+    directory: Arc<Directory>,
+    stats: Arc<Stats>,
+    verifier: Verifier,
+    /// `ND_` and 12 characters; new with each start.
+    node_id: String,
+}
+
+/// Headers of every answer, errors too: a page that can't read an error answer believes the
+/// server unreachable, and doesn't fall back.
+const CORS: [(HeaderName, HeaderValue); 3] = [
+    (
+        header::ACCESS_CONTROL_ALLOW_METHODS,
+        HeaderValue::from_static("OPTIONS, HEAD, GET, POST, PATCH, DELETE"),
+    ),
+    (
+        header::ACCESS_CONTROL_ALLOW_HEADERS,
+        // A wildcard doesn't cover Authorization (Fetch standard, CORS-preflight fetch).
+        HeaderValue::from_static("*, Authorization"),
+    ),
+    (
+        header::ACCESS_CONTROL_MAX_AGE,
+        HeaderValue::from_static("86400"),
+    ),
+];
+
+impl Signal {
+    fn new(config: Arc<Config>, directory: Arc<Directory>, stats: Arc<Stats>) -> Self {
+        Self {
+            verifier: Verifier::new(&config),
+            node_id: node_id(),
+            config,
+            directory,
+            stats,
+        }
+    }
+
+    /// The origin to allow, if any.
+    fn allowed_origin(&self, headers: &HeaderMap) -> Option<HeaderValue> {
+        let origins = &self.config.http.origins;
+        if origins.iter().any(|origin| origin == "*") {
+            return Some(HeaderValue::from_static("*"));
+        }
+        let origin = headers.get(header::ORIGIN)?;
+        let listed = |allowed: &String| origin.as_bytes().eq_ignore_ascii_case(allowed.as_bytes());
+        origins.iter().any(listed).then(|| origin.clone())
+    }
+}
+
+fn router(signal: Arc<Signal>) -> axum::Router {
+    axum::Router::new()
+        .route("/", get("OK"))
+        .merge(livekit::routes())
+        .fallback(|| async { (StatusCode::NOT_FOUND, "404 page not found\n") })
+        .layer(middleware::from_fn_with_state(signal.clone(), cross_origin))
+        .with_state(signal)
+}
+
+/// Answers preflights, turns pages of foreign origins away, and marks every answer as readable.
+async fn cross_origin(State(signal): State<Arc<Signal>>, request: Request, next: Next) -> Response {
+    let allowed = signal.allowed_origin(request.headers());
+    let foreign = allowed.is_none() && request.headers().contains_key(header::ORIGIN);
+    let mut response = if request.method() == Method::OPTIONS {
+        StatusCode::NO_CONTENT.into_response()
+    } else if foreign {
+        (StatusCode::FORBIDDEN, "origin not allowed\n").into_response()
+    } else {
+        next.run(request).await
+    };
+    signal.stats.answered(response.status().as_u16());
+    let headers = response.headers_mut();
+    if let Some(origin) = allowed {
+        if origin != "*" {
+            headers.insert(header::VARY, HeaderValue::from_static("Origin"));
+        }
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+        headers.extend(CORS);
+    }
+    response
+}
+
+/// Runs of slashes become one: clients append `/rtc` to whatever path they were configured with.
+fn collapse_slashes(uri: &mut Uri) {
+    if !uri.path().contains("//") {
+        return;
+    }
+    let mut path = String::with_capacity(uri.path().len());
+    for c in uri.path().chars() {
+        if c != '/' || !path.ends_with('/') {
+            path.push(c);
+        }
+    }
+    if let Some(query) = uri.query() {
+        path.push('?');
+        path.push_str(query);
+    }
+    // A part of a valid URI stays valid without some of its slashes; if not, the path is unknown.
+    if let Ok(path) = PathAndQuery::try_from(path) {
+        *uri = Uri::from(path);
+    }
+}
+
+fn node_id() -> String {
+    const LETTERS: &[u8] = b"23456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz";
+    let random = RandomState::new();
+    let letter = |place: u8| {
+        let drawn = random.hash_one(place) % LETTERS.len() as u64;
+        char::from(LETTERS[drawn as usize])
+    };
+    (0..12).fold("ND_".to_owned(), |mut id, place| {
+        id.push(letter(place));
+        id
+    })
+}
+
+/// Time since 1970; only for tokens and for timestamps clients see.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "signalling is off the packet path"
+)]
+fn unix_now() -> Duration {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slashes_collapse_and_the_query_stays() {
+        let cases = [
+            ("//rtc/v1?a=//b", "/rtc/v1?a=//b"),
+            ("/sfu///rtc//v1", "/sfu/rtc/v1"),
+            ("/rtc/v1", "/rtc/v1"),
+            ("//", "/"),
+        ];
+        for (given, wanted) in cases {
+            let path = PathAndQuery::from_static(given);
+            let mut uri = Uri::from(path);
+            collapse_slashes(&mut uri);
+            assert_eq!(uri.to_string(), wanted);
+        }
+    }
+
+    #[test]
+    fn node_ids_have_their_shape() {
+        let id = node_id();
+        assert!(id.starts_with("ND_") && id.len() == 15, "{id}");
+        assert_ne!(id, node_id());
+    }
+}

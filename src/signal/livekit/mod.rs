@@ -1,1 +1,165 @@
+//! The LiveKit signalling protocol: routes, joins, and sessions on WebSockets.
+//!
+//! ```text
+//! request -> join (checks, 4xx) -> placement, Open, Join -> shard
+//!                                                            |
+//! 101, JoinResponse <- session <- Joined --------------------+-- Refused -> 404, 503, 500
+//! ```
+//!
+//! The upgrade is answered only when the shard has answered the join, so that a refusal is an HTTP
+//! error, which clients can interpret, and not a closed socket. `request` reads what clients send,
+//! `wire` writes what they get. What is not here yet: joins by query parameters (`/rtc` of old
+//! clients; its absence is a 404), and resumes (every session is unknown, which clients take as
+//! the order to join anew).
 
+mod join;
+mod request;
+mod session;
+mod wire;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::State;
+use axum::extract::ws::WebSocketUpgrade;
+use axum::extract::ws::rejection::WebSocketUpgradeRejection;
+use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Extension, http};
+use tokio::sync::mpsc;
+
+use super::http::Slot;
+use super::{Signal, Stats};
+use crate::media::message::{Joined, Notice, Refusal};
+use join::{Admission, Refused};
+use session::{Link, Session};
+
+/// The shard answers a join in milliseconds. Clients give the upgrade 5 s and more.
+const JOIN_TIMEOUT: Duration = Duration::from_secs(5);
+
+pub(super) fn routes() -> Router<Arc<Signal>> {
+    Router::new()
+        .route("/rtc/v1", get(connect))
+        .route("/rtc/v1/validate", get(validate))
+        // Joins by `join_request` are honoured here too; see `connect`.
+        .route("/rtc", get(connect))
+}
+
+/// The checks of a join without the join. Browsers don't see why an upgrade failed, so clients ask
+/// here afterwards.
+async fn validate(
+    State(signal): State<Arc<Signal>>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<&'static str, Refused> {
+    let admission = join::admit(&signal, &uri, &headers)?;
+    if !admission.resume {
+        signal.directory.admits(&admission.room)?;
+        if !admission.create_room && !signal.directory.exists(&admission.room) {
+            return Err(Refusal::RoomMissing.into());
+        }
+    }
+    Ok("success")
+}
+
+async fn connect(
+    State(signal): State<Arc<Signal>>,
+    Extension(slot): Extension<Slot>,
+    uri: Uri,
+    headers: HeaderMap,
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+) -> Response {
+    let result = match join::admit(&signal, &uri, &headers) {
+        // No join by query parameters: to clients this path is unknown.
+        Err(Refused::JoinRequestMissing) if uri.path() == "/rtc" => {
+            return (StatusCode::NOT_FOUND, "404 page not found\n").into_response();
+        }
+        Err(refused) => Err(refused),
+        Ok(admission) => match upgrade {
+            Ok(upgrade) => join_room(&signal, admission, upgrade, slot).await,
+            Err(rejection) => return no_upgrade(&rejection),
+        },
+    };
+    result.unwrap_or_else(|refused| {
+        refused.count(&signal.stats);
+        tracing::debug!("join refused: {refused}");
+        refused.into_response()
+    })
+}
+
+/// A request that is no upgrade at all finds nothing here; a faulty upgrade is told so.
+fn no_upgrade(rejection: &WebSocketUpgradeRejection) -> Response {
+    use WebSocketUpgradeRejection as Why;
+    match rejection {
+        Why::InvalidWebSocketVersionHeader(_) | Why::WebSocketKeyHeaderMissing(_) => {
+            (StatusCode::BAD_REQUEST, "invalid WebSocket upgrade\n").into_response()
+        }
+        _ => StatusCode::NOT_FOUND.into_response(),
+    }
+}
+
+async fn join_room(
+    signal: &Arc<Signal>,
+    admission: Admission,
+    upgrade: WebSocketUpgrade,
+    slot: Slot,
+) -> Result<Response, Refused> {
+    let message_max = signal.config.limits.signal_message_bytes.get();
+    let upgrade = upgrade
+        .max_message_size(message_max)
+        .max_frame_size(message_max);
+    if admission.resume {
+        Stats::count(&signal.stats.resumes_unknown);
+        let stats = signal.stats.clone();
+        return Ok(upgrade.on_upgrade(move |socket| async move {
+            session::decline_resume(socket, &stats).await;
+            drop(slot);
+        }));
+    }
+    let (link, joined) = tokio::time::timeout(JOIN_TIMEOUT, ask_shard(signal, &admission))
+        .await
+        .map_err(|_| Refused::Timeout)??;
+    Stats::count(&signal.stats.joins);
+    tracing::info!(
+        participant = ?joined.participant.sid,
+        room = ?joined.room.sid,
+        identity = ?joined.participant.identity,
+        "joined"
+    );
+    let session = Session::new(signal.clone(), link, admission, joined);
+    Ok(upgrade.on_upgrade(move |socket| async move {
+        session.run(socket).await;
+        drop(slot);
+    }))
+}
+
+/// Posts the join and waits for what the shard says to it.
+async fn ask_shard(signal: &Signal, admission: &Admission) -> Result<(Link, Box<Joined>), Refused> {
+    let placement = signal.directory.place(&admission.room)?;
+    let (sender, notices) = mpsc::channel(signal.config.limits.pending_notices);
+    let mut link = Link::new(placement, notices);
+    link.join(admission, sender)
+        .await
+        .map_err(|_| Refused::Internal)?;
+    match link.notices.recv().await {
+        Some(Notice::Joined(joined)) => Ok((link, joined)),
+        Some(Notice::Refused(refusal)) => {
+            link.is_over();
+            Err(refusal.into())
+        }
+        _ => Err(Refused::Internal),
+    }
+}
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        let status = http::StatusCode::from_u16(self.status());
+        let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        (status, self.to_string()).into_response()
+    }
+}

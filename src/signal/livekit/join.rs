@@ -1,0 +1,293 @@
+//! The join request in a URL, and the checks that need no shard.
+//!
+//! `join_request` is base64url of a `WrappedJoinRequest`, which holds a `JoinRequest`, mostly in
+//! gzip. Every step has a bound, and none of its errors says what was in the request.
+
+use std::fmt;
+use std::io::Read;
+
+use axum::extract::Query;
+use axum::http::{HeaderMap, Uri, header};
+use base64::Engine;
+use base64::alphabet::URL_SAFE;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use flate2::read::GzDecoder;
+use livekit_protocol as proto;
+use prost::Message;
+use serde::Deserialize;
+
+use crate::config;
+use crate::ids::{RoomName, SessionKey};
+use crate::media::message::{ClientInfo, Join, Refusal};
+use crate::signal::grant::{self, Grant};
+use crate::signal::{Signal, Stats, unix_now};
+
+/// Capabilities taken from a client; the protocol knows half a dozen. More are ignored.
+const CAPABILITIES_MAX: usize = 32;
+
+/// JavaScript pads, others need not.
+const BASE64URL: GeneralPurpose = GeneralPurpose::new(
+    &URL_SAFE,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+/// A join that may go to a shard.
+#[derive(Debug)]
+pub(super) struct Admission {
+    pub room: RoomName,
+    pub create_room: bool,
+    /// The client believes to have a session already.
+    pub resume: bool,
+    grant: Grant,
+    client: ClientInfo,
+    auto_subscribe: bool,
+    adaptive_stream: bool,
+    /// Tracks and offer the client brought along; they are handled after the `JoinResponse`.
+    pub tracks: Vec<proto::AddTrackRequest>,
+    pub offer: Option<proto::SessionDescription>,
+}
+
+/// Why there is no join.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Refused {
+    Token(grant::Refused),
+    TokenMissing,
+    /// An `Authorization` header with something else than a bearer token.
+    NotBearer,
+    Query,
+    JoinRequestMissing,
+    JoinRequest,
+    /// A text is over its limit.
+    TooLong,
+    Shard(Refusal),
+    /// The shard didn't answer.
+    Timeout,
+    Internal,
+}
+
+#[derive(Deserialize)]
+struct Parameters {
+    access_token: Option<String>,
+    join_request: Option<String>,
+}
+
+/// Checks token and join request. The token comes first: a stranger learns nothing else.
+pub(super) fn admit(signal: &Signal, uri: &Uri, headers: &HeaderMap) -> Result<Admission, Refused> {
+    let Query(parameters) = Query::<Parameters>::try_from_uri(uri).map_err(|_| Refused::Query)?;
+    let token = match headers.get(header::AUTHORIZATION) {
+        Some(value) => Some(bearer(value.to_str().ok()).ok_or(Refused::NotBearer)?),
+        None => parameters.access_token.as_deref(),
+    };
+    let token = token.filter(|token| !token.is_empty());
+    let token = token.ok_or(Refused::TokenMissing)?;
+    let grant = signal.verifier.check(token, unix_now())?;
+    let room = grant.room_to_join()?.clone();
+    let text = parameters.join_request.filter(|text| !text.is_empty());
+    let text = text.ok_or(Refused::JoinRequestMissing)?;
+    let limits = &signal.config.limits;
+    let request = read(&text, limits.join_request_bytes.get())?;
+    let mut admission = Admission {
+        room,
+        create_room: signal.config.rooms.auto_create || grant.room_create,
+        resume: request.reconnect,
+        grant,
+        client: client(request.client_info),
+        auto_subscribe: false,
+        adaptive_stream: false,
+        tracks: request.add_track_requests,
+        offer: request.publisher_offer,
+    };
+    // Absent settings mean false here; both client families send them.
+    if let Some(settings) = request.connection_settings {
+        admission.auto_subscribe = settings.auto_subscribe;
+        admission.adaptive_stream = settings.adaptive_stream;
+    }
+    // More than a participant may have are refused one by one, as far as it is worth the words.
+    let tracks_max = limits.tracks_per_participant.saturating_add(1);
+    admission.tracks.truncate(tracks_max);
+    let own = request.participant_attributes;
+    admission.describe(request.metadata, own, limits)?;
+    Ok(admission)
+}
+
+impl Admission {
+    /// The command for the shard.
+    pub fn to_join(&self, session: SessionKey) -> Join {
+        Join {
+            session,
+            room: self.room.clone(),
+            create_room: self.create_room,
+            identity: self.grant.identity.clone(),
+            name: self.grant.name.clone(),
+            metadata: self.grant.metadata.clone(),
+            attributes: self.grant.attributes.clone(),
+            permissions: self.grant.permissions.clone(),
+            auto_subscribe: self.auto_subscribe,
+            adaptive_stream: self.adaptive_stream,
+            client: self.client.clone(),
+        }
+    }
+
+    /// Adds what the client says of itself, where the token allows that.
+    fn describe(
+        &mut self,
+        metadata: String,
+        attributes: impl IntoIterator<Item = (String, String)>,
+        limits: &config::Limits,
+    ) -> Result<(), Refused> {
+        if !self.grant.permissions.update_metadata {
+            return Ok(());
+        }
+        if !metadata.is_empty() {
+            self.grant.metadata = metadata;
+        }
+        let given = attributes
+            .into_iter()
+            .filter(|(_, value)| !value.is_empty());
+        self.grant.attributes.extend(given);
+        let attributes = self.grant.attributes.iter();
+        let attribute_bytes: usize = attributes.map(|(key, value)| key.len() + value.len()).sum();
+        let over = self.grant.metadata.len() > limits.metadata_bytes.get()
+            || attribute_bytes > limits.attributes_bytes.get();
+        if over { Err(Refused::TooLong) } else { Ok(()) }
+    }
+}
+
+impl Refused {
+    pub fn status(self) -> u16 {
+        match self {
+            Self::Token(refused) => refused.status(),
+            Self::TokenMissing | Self::NotBearer => 401,
+            Self::Query | Self::JoinRequestMissing | Self::JoinRequest | Self::TooLong => 400,
+            Self::Shard(Refusal::RoomMissing) => 404,
+            Self::Shard(Refusal::Internal) | Self::Internal => 500,
+            Self::Shard(_) | Self::Timeout => 503,
+        }
+    }
+
+    pub fn count(self, stats: &Stats) {
+        match self {
+            Self::Token(_) | Self::TokenMissing | Self::NotBearer => {
+                Stats::count(&stats.refused_token);
+            }
+            Self::Query | Self::JoinRequestMissing | Self::JoinRequest | Self::TooLong => {
+                Stats::count(&stats.refused_malformed);
+            }
+            Self::Shard(refusal) => stats.refused(refusal),
+            Self::Timeout | Self::Internal => stats.refused(Refusal::Internal),
+        }
+    }
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Token(refused) => return refused.fmt(f),
+            Self::TokenMissing => "permission denied: no token",
+            Self::NotBearer => "invalid authorization header, must start with Bearer",
+            Self::Query => "invalid query parameters",
+            Self::JoinRequestMissing => "join_request is required",
+            Self::JoinRequest => "join_request could not be read",
+            Self::TooLong => "metadata or attributes are too long",
+            // Clients look for these very words.
+            Self::Shard(Refusal::RoomMissing) => "requested room does not exist",
+            Self::Shard(Refusal::RoomFull) => "the room is full",
+            Self::Shard(Refusal::NodeFull) => "this node is full",
+            Self::Shard(Refusal::ShuttingDown) => "this node is shutting down",
+            Self::Shard(Refusal::Internal) | Self::Internal => "internal error",
+            Self::Timeout => "the room did not answer in time",
+        })
+    }
+}
+
+impl From<grant::Refused> for Refused {
+    fn from(refused: grant::Refused) -> Self {
+        Self::Token(refused)
+    }
+}
+
+impl From<Refusal> for Refused {
+    fn from(refusal: Refusal) -> Self {
+        Self::Shard(refusal)
+    }
+}
+
+fn bearer(value: Option<&str>) -> Option<&str> {
+    let (scheme, token) = value?.split_once(' ')?;
+    scheme
+        .eq_ignore_ascii_case("bearer")
+        .then_some(token.trim())
+}
+
+fn read(text: &str, bytes_max: usize) -> Result<proto::JoinRequest, Refused> {
+    let wrapped = BASE64URL.decode(text).map_err(|_| Refused::JoinRequest)?;
+    let wrapped = proto::WrappedJoinRequest::decode(wrapped.as_slice());
+    let wrapped = wrapped.map_err(|_| Refused::JoinRequest)?;
+    let bytes = match wrapped.compression() {
+        proto::wrapped_join_request::Compression::None => wrapped.join_request,
+        proto::wrapped_join_request::Compression::Gzip => {
+            inflate(&wrapped.join_request, bytes_max)?
+        }
+    };
+    if bytes.len() > bytes_max {
+        return Err(Refused::JoinRequest);
+    }
+    proto::JoinRequest::decode(bytes.as_slice()).map_err(|_| Refused::JoinRequest)
+}
+
+/// Inflates at most one byte more than allowed.
+fn inflate(bytes: &[u8], bytes_max: usize) -> Result<Vec<u8>, Refused> {
+    let mut inflated = Vec::new();
+    let limit = (bytes_max as u64).saturating_add(1);
+    let mut decoder = GzDecoder::new(bytes).take(limit);
+    let result = decoder.read_to_end(&mut inflated);
+    result.map_err(|_| Refused::JoinRequest)?;
+    Ok(inflated)
+}
+
+fn client(info: Option<proto::ClientInfo>) -> ClientInfo {
+    let mut info = info.unwrap_or_default();
+    info.capabilities.truncate(CAPABILITIES_MAX);
+    ClientInfo {
+        protocol: info.protocol,
+        client_protocol: info.client_protocol,
+        capabilities: info.capabilities,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use flate2::{Compression, write::GzEncoder};
+    use std::io::Write;
+
+    #[test]
+    fn a_bomb_is_cut_off_while_it_inflates() {
+        let mut gzip = GzEncoder::new(Vec::new(), Compression::best());
+        gzip.write_all(&vec![0; 4 << 20]).unwrap();
+        let bomb = gzip.finish().unwrap();
+        assert_eq!(inflate(&bomb, 1000).unwrap().len(), 1001);
+        let wrapped = proto::WrappedJoinRequest {
+            compression: proto::wrapped_join_request::Compression::Gzip as i32,
+            join_request: bomb,
+        };
+        let text = BASE64URL.encode(wrapped.encode_to_vec());
+        assert_eq!(read(&text, 1000), Err(Refused::JoinRequest));
+    }
+
+    #[test]
+    fn garbage_is_refused() {
+        for text in ["*", "AAAA", "CAESA", "_____w=="] {
+            assert_eq!(read(text, 1000), Err(Refused::JoinRequest), "{text}");
+        }
+    }
+
+    #[test]
+    fn only_bearer_tokens_count() {
+        assert_eq!(bearer(Some("Bearer abc")), Some("abc"));
+        assert_eq!(bearer(Some("bearer abc")), Some("abc"));
+        assert_eq!(bearer(Some("Basic abc")), None);
+        assert_eq!(bearer(Some("abc")), None);
+        assert_eq!(bearer(None), None);
+    }
+}

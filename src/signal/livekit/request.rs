@@ -1,0 +1,242 @@
+//! What a client sends, translated to what a shard understands, or answered on the spot.
+//!
+//! Bounds are checked here as far as they concern the message alone; what depends on the state of
+//! the participant is the shard's to judge. Unknown messages, and those of steps to come that no
+//! client waits for, are ignored.
+
+use livekit_protocol as proto;
+use proto::request_response::{Reason, Request as Echo};
+use proto::signal_request::Message as Asked;
+use proto::signal_response::Message as Reply;
+use serde::Deserialize;
+
+use super::wire;
+use crate::ids::TrackSid;
+use crate::media::message::{
+    AddTrack, CodecInfo, Kind, LayerInfo, Quality, Request, Source, TrackSettings,
+};
+use crate::signal::unix_now;
+
+/// Spatial layers of a codec; more are refused with LIMIT_EXCEEDED.
+const LAYERS_MAX: usize = 3;
+
+/// Codecs of a track (the preferred one and a backup); more are refused with LIMIT_EXCEEDED.
+const CODECS_MAX: usize = 4;
+
+/// Features of a track: the protocol knows less than ten of each kind. Refused like codecs.
+const FEATURES_MAX: usize = 16;
+
+/// Bytes of an id or name that a client makes; longer ones are refused with LIMIT_EXCEEDED.
+const TEXT_BYTES_MAX: usize = 256;
+
+/// Tracks named in one request; the rest is ignored. More than anybody can show or hear.
+const TRACKS_PER_REQUEST: usize = 2000;
+
+/// What to do about a message.
+#[derive(Debug)]
+pub(super) enum Action {
+    /// Ask the shard.
+    Ask(Request),
+    /// Answer at once.
+    Reply(Box<Reply>),
+    /// Nothing.
+    Ignore,
+}
+
+pub(super) fn interpret(message: Asked) -> Action {
+    match message {
+        Asked::Offer(offer) => Action::Ask(self::offer(offer)),
+        Asked::Trickle(trickle) => candidate(&trickle.candidate_init),
+        Asked::AddTrack(request) => add_track(request),
+        Asked::Mute(mute) => Action::Ask(Request::Mute {
+            track: mute.sid.into(),
+            muted: mute.muted,
+        }),
+        Asked::Subscription(update) => subscription(update),
+        Asked::TrackSetting(update) => track_settings(update),
+        Asked::Leave(_) => Action::Ask(Request::Leave),
+        Asked::Ping(_) => Action::Reply(Box::new(Reply::Pong(unix_millis()))),
+        Asked::PingReq(ping) => Action::Reply(Box::new(Reply::PongResp(proto::Pong {
+            last_ping_timestamp: ping.timestamp,
+            timestamp: unix_millis(),
+        }))),
+        Asked::UpdateMetadata(update) => Action::Reply(Box::new(wire::request_response(
+            update.request_id,
+            Reason::NotAllowed,
+            Some(Echo::UpdateMetadata(update)),
+        ))),
+        Asked::PublishDataTrackRequest(request) => {
+            let echo = Echo::PublishDataTrack(request);
+            refuse(Reason::UnsupportedType, echo)
+        }
+        _ => Action::Ignore,
+    }
+}
+
+pub(super) fn offer(offer: proto::SessionDescription) -> Request {
+    Request::Offer {
+        id: offer.id,
+        sdp: offer.sdp,
+    }
+}
+
+pub(super) fn add_track(request: proto::AddTrackRequest) -> Action {
+    match read_track(&request) {
+        Ok(track) => Action::Ask(Request::AddTrack(Box::new(track))),
+        Err(reason) => refuse(reason, Echo::AddTrack(request)),
+    }
+}
+
+/// Refusals of requests without a request id carry the request itself.
+fn refuse(reason: Reason, echo: Echo) -> Action {
+    Action::Reply(Box::new(wire::request_response(0, reason, Some(echo))))
+}
+
+/// The candidate in an `RTCIceCandidateInit`. An empty one ends the gathering; we don't wait for
+/// that. One that is no JSON is as useless as one that can't be reached, and treated alike.
+fn candidate(init: &str) -> Action {
+    #[derive(Deserialize)]
+    struct Init {
+        candidate: String,
+    }
+    match serde_json::from_str::<Init>(init) {
+        Ok(init) if !init.candidate.is_empty() => Action::Ask(Request::Candidate(init.candidate)),
+        _ => Action::Ignore,
+    }
+}
+
+#[expect(deprecated, reason = "clients of today still use these fields")]
+fn read_track(request: &proto::AddTrackRequest) -> Result<AddTrack, Reason> {
+    let kind = match proto::TrackType::try_from(request.r#type) {
+        Ok(proto::TrackType::Audio) => Kind::Audio,
+        Ok(proto::TrackType::Video) => Kind::Video,
+        _ => return Err(Reason::UnsupportedType),
+    };
+    // A further codec for a published track; backup codecs are not built.
+    if !request.sid.is_empty() {
+        return Err(Reason::NotFound);
+    }
+    let codecs = &request.simulcast_codecs;
+    let texts = [&request.cid, &request.name, &request.stream];
+    let mut texts = texts
+        .into_iter()
+        .chain(codecs.iter().map(|codec| &codec.cid));
+    let layer_lists = codecs.iter().map(|codec| &codec.layers);
+    let mut layer_lists = layer_lists.chain([&request.layers]);
+    let features = [&request.audio_features, &request.packet_trailer_features];
+    if texts.any(|text| text.len() > TEXT_BYTES_MAX)
+        || layer_lists.any(|layers| layers.len() > LAYERS_MAX)
+        || features.iter().any(|list| list.len() > FEATURES_MAX)
+        || codecs.len() > CODECS_MAX
+    {
+        return Err(Reason::LimitExceeded);
+    }
+    Ok(AddTrack {
+        cid: request.cid.clone(),
+        name: request.name.clone(),
+        kind,
+        source: source(request.source),
+        muted: request.muted,
+        dimensions: (request.width, request.height),
+        layers: layers(&request.layers),
+        codecs: read_codecs(request, kind),
+        encryption: request.encryption,
+        stereo: request.stereo,
+        disable_dtx: request.disable_dtx,
+        disable_red: request.disable_red,
+        stream: request.stream.clone(),
+        backup_codec_policy: request.backup_codec_policy,
+        audio_features: request.audio_features.clone(),
+        packet_trailer_features: request.packet_trailer_features.clone(),
+    })
+}
+
+/// The codecs to publish with: of each kind we have one, and it replaces every wish for another.
+/// Backup codecs go unmentioned, so the first codec is the only one.
+fn read_codecs(request: &proto::AddTrackRequest, kind: Kind) -> Vec<CodecInfo> {
+    let mime = match kind {
+        Kind::Audio => wire::OPUS,
+        Kind::Video => wire::VP8,
+    };
+    let first = request.simulcast_codecs.first();
+    let cid = first.map(|codec| codec.cid.as_str()).unwrap_or_default();
+    let own_layers = first.map(|codec| codec.layers.as_slice());
+    let own_layers = own_layers.filter(|layers| !layers.is_empty());
+    vec![CodecInfo {
+        mime: mime.to_owned(),
+        cid: if cid.is_empty() { &request.cid } else { cid }.to_owned(),
+        layers: layers(own_layers.unwrap_or(&request.layers)),
+    }]
+}
+
+/// Layers by ascending quality; their place in this order is their spatial position, whatever
+/// the qualities are called.
+fn layers(announced: &[proto::VideoLayer]) -> Vec<LayerInfo> {
+    let read = |layer: &proto::VideoLayer| {
+        Some(LayerInfo {
+            quality: quality(layer.quality)?,
+            width: layer.width,
+            height: layer.height,
+            bitrate: layer.bitrate,
+            spatial: 0,
+        })
+    };
+    let mut layers: Vec<_> = announced.iter().filter_map(read).collect();
+    layers.sort_by_key(|layer| layer.quality);
+    layers.dedup_by_key(|layer| layer.quality);
+    for (spatial, layer) in (0..).zip(&mut layers) {
+        layer.spatial = spatial;
+    }
+    layers
+}
+
+fn quality(number: i32) -> Option<Quality> {
+    match proto::VideoQuality::try_from(number).ok()? {
+        proto::VideoQuality::Low => Some(Quality::Low),
+        proto::VideoQuality::Medium => Some(Quality::Medium),
+        proto::VideoQuality::High => Some(Quality::High),
+        proto::VideoQuality::Off => None,
+    }
+}
+
+fn source(number: i32) -> Source {
+    match proto::TrackSource::try_from(number) {
+        Ok(proto::TrackSource::Camera) => Source::Camera,
+        Ok(proto::TrackSource::Microphone) => Source::Microphone,
+        Ok(proto::TrackSource::ScreenShare) => Source::ScreenShare,
+        Ok(proto::TrackSource::ScreenShareAudio) => Source::ScreenShareAudio,
+        Ok(proto::TrackSource::Unknown) | Err(_) => Source::Unknown,
+    }
+}
+
+fn sids(texts: impl IntoIterator<Item = String>) -> Vec<TrackSid> {
+    let known = texts.into_iter().filter(|sid| sid.len() <= TEXT_BYTES_MAX);
+    known.take(TRACKS_PER_REQUEST).map(TrackSid::from).collect()
+}
+
+fn subscription(update: proto::UpdateSubscription) -> Action {
+    let of_participants = update.participant_tracks.into_iter();
+    let of_participants = of_participants.flat_map(|tracks| tracks.track_sids);
+    Action::Ask(Request::Subscribe {
+        tracks: sids(update.track_sids.into_iter().chain(of_participants)),
+        subscribed: update.subscribe,
+    })
+}
+
+fn track_settings(update: proto::UpdateTrackSettings) -> Action {
+    let size = (update.width, update.height);
+    let quality = quality(update.quality);
+    Action::Ask(Request::TrackSettings {
+        settings: TrackSettings {
+            disabled: update.disabled || update.quality == proto::VideoQuality::Off as i32,
+            dimensions: (size.0 > 0).then_some(size),
+            quality: quality.unwrap_or(Quality::High),
+            frame_rate: (update.fps > 0).then_some(update.fps),
+        },
+        tracks: sids(update.track_sids),
+    })
+}
+
+fn unix_millis() -> i64 {
+    i64::try_from(unix_now().as_millis()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,425 @@
+//! One signalling session: a WebSocket on one side, a placement and its notices on the other.
+//!
+//! One task does it all. It never waits for the shard except when posting into a full mailbox,
+//! and the shard never waits for it: a client that doesn't read lets the task hang in a write
+//! until [`WRITE_DEADLINE`], or until the channel of notices is full and the worker drops it.
+//! Messages are binary until the client sends a text; from then on they are JSON, until it sends
+//! binary again.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use axum::extract::ws::{CloseFrame, Message, WebSocket, close_code};
+use livekit_protocol as proto;
+use prost::Message as _;
+use proto::signal_response::Message as Reply;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout};
+use tungstenite::error::Error as SocketError;
+
+use super::join::Admission;
+use super::request::{self, Action};
+use super::wire;
+use crate::directory::{Placement, WorkerGone};
+use crate::media::message::{
+    Command, Departure, Joined, LeaveAction, LeaveReason, Notice, Request,
+};
+use crate::signal::{Signal, Stats};
+
+/// How often the WebSocket is pinged, for proxies that cut quiet connections.
+const PING_INTERVAL: Duration = Duration::from_secs(10);
+
+/// A write that takes longer ends the session. It begins to wait only when the kernel's buffer is
+/// full; 2 s would cut off a phone that joins a room of a thousand over 1 Mbit/s.
+const WRITE_DEADLINE: Duration = Duration::from_secs(10);
+
+/// How long a close waits for the other side, and a leave for the shard.
+const GOODBYE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A session's hold on its shard. Dropping it says that the signalling connection ended, unless
+/// the stay is over anyway.
+pub(super) struct Link {
+    placement: Placement,
+    pub notices: mpsc::Receiver<Notice>,
+    over: bool,
+}
+
+/// A session whose join was accepted.
+pub(super) struct Session {
+    signal: Arc<Signal>,
+    link: Link,
+    admission: Admission,
+    joined: Box<Joined>,
+}
+
+/// Why a session ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// The client went, or the network did.
+    SocketClosed,
+    /// The client said goodbye.
+    ClientLeft,
+    /// The shard said that the stay is over.
+    Left(LeaveReason),
+    /// The client didn't read.
+    SlowReader,
+    /// A message was larger than allowed.
+    Oversized,
+    /// A message could not be understood.
+    Malformed,
+    /// The worker is gone.
+    WorkerGone,
+}
+
+#[derive(Clone, Copy)]
+enum Format {
+    Binary,
+    Json,
+}
+
+/// The client's side: the socket and how to write to it.
+struct Wire {
+    socket: WebSocket,
+    format: Format,
+    stats: Arc<Stats>,
+}
+
+/// Messages a client may still send in this second.
+struct Pace {
+    per_second: u32,
+    left: u32,
+    until: Instant,
+}
+
+/// Counts an open session as long as it lives.
+struct OpenSession(Arc<Stats>);
+
+impl Link {
+    pub fn new(placement: Placement, notices: mpsc::Receiver<Notice>) -> Self {
+        Self {
+            placement,
+            notices,
+            over: false,
+        }
+    }
+
+    pub async fn join(
+        &self,
+        admission: &Admission,
+        notices: mpsc::Sender<Notice>,
+    ) -> Result<(), WorkerGone> {
+        let join = admission.to_join(self.placement.session());
+        self.placement.join(join, notices).await
+    }
+
+    /// The shard knows that the session ended.
+    pub fn is_over(&mut self) {
+        self.over = true;
+    }
+
+    async fn ask(&self, request: Request) -> Result<(), End> {
+        let command = Command::Request(self.placement.session(), request);
+        self.placement
+            .post(command)
+            .await
+            .map_err(|_| End::WorkerGone)
+    }
+
+    /// Waits until the shard has taken note of a leave.
+    async fn part(&mut self) {
+        let parted = async {
+            while let Some(notice) = self.notices.recv().await {
+                if matches!(notice, Notice::Left(_)) {
+                    break;
+                }
+            }
+        };
+        let _ = timeout(GOODBYE_TIMEOUT, parted).await;
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        if !self.over {
+            self.placement.post_closed();
+        }
+    }
+}
+
+impl Session {
+    pub fn new(signal: Arc<Signal>, link: Link, admission: Admission, joined: Box<Joined>) -> Self {
+        Self {
+            signal,
+            link,
+            admission,
+            joined,
+        }
+    }
+
+    /// Speaks with the client until one side has enough.
+    pub async fn run(self, socket: WebSocket) {
+        let Self {
+            signal,
+            mut link,
+            admission,
+            joined,
+        } = self;
+        let _open = OpenSession::new(signal.stats.clone());
+        let participant = joined.participant.sid.clone();
+        let identity = joined.participant.identity.clone();
+        let mut wire = Wire::new(socket, signal.stats.clone());
+        let end = match welcome(&signal, &link, &mut wire, admission, *joined).await {
+            Ok(()) => converse(&signal, &mut link, &mut wire).await,
+            Err(end) => end,
+        };
+        link.over |= matches!(end, End::ClientLeft | End::Left(_) | End::WorkerGone);
+        end.count(&signal.stats);
+        tracing::info!(?participant, ?identity, ?end, "signalling ended");
+        // The shard learns of it now, and not when a slow client has closed.
+        drop(link);
+        wire.close(end.code()).await;
+    }
+}
+
+/// Writes the `JoinResponse`, then hands on what the client brought along, in this order.
+async fn welcome(
+    signal: &Signal,
+    link: &Link,
+    wire: &mut Wire,
+    admission: Admission,
+    joined: Joined,
+) -> Result<(), End> {
+    let config = &signal.config;
+    let departure_timeout = config.rooms.departure_timeout.as_secs();
+    let node = wire::Node {
+        id: &signal.node_id,
+        departure_timeout: u32::try_from(departure_timeout).unwrap_or(u32::MAX),
+        participants_per_room: u32::try_from(config.limits.participants_per_room)
+            .unwrap_or(u32::MAX),
+    };
+    wire.write(wire::join_response(joined, &node)).await?;
+    for track in admission.tracks {
+        act(request::add_track(track), link, wire).await?;
+    }
+    if let Some(offer) = admission.offer {
+        link.ask(request::offer(offer)).await?;
+    }
+    Ok(())
+}
+
+async fn converse(signal: &Signal, link: &mut Link, wire: &mut Wire) -> End {
+    let mut pace = Pace::new(signal.config.limits.signal_requests_per_second);
+    let mut ping = interval_at(Instant::now() + PING_INTERVAL, PING_INTERVAL);
+    ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let waiting = pace.is_used_up();
+        let step = tokio::select! {
+            notice = link.notices.recv() => match notice {
+                Some(notice) => tell(wire, notice).await,
+                // The worker drops the channel when it is full, or when it ends itself.
+                None => {
+                    link.is_over();
+                    Err(End::SlowReader)
+                }
+            },
+            message = wire.socket.recv(), if !waiting => {
+                if pace.spend() {
+                    Stats::count(&signal.stats.rate_limited);
+                }
+                hear(message, link, wire).await
+            }
+            () = sleep_until(pace.until), if waiting => Ok(()),
+            _ = ping.tick() => wire.send(Message::Ping(Default::default())).await,
+        };
+        match step {
+            Ok(()) => {}
+            Err(End::ClientLeft) => {
+                link.part().await;
+                return End::ClientLeft;
+            }
+            Err(end) => return end,
+        }
+    }
+}
+
+/// Passes a notice on.
+async fn tell(wire: &mut Wire, notice: Notice) -> Result<(), End> {
+    let left = match &notice {
+        Notice::Left(departure) => Some(departure.reason),
+        _ => None,
+    };
+    if let Some(reply) = wire::reply(notice) {
+        wire.write(reply).await?;
+    }
+    match left {
+        Some(reason) => Err(End::Left(reason)),
+        None => Ok(()),
+    }
+}
+
+/// Deals with what came from the socket.
+async fn hear(
+    message: Option<Result<Message, axum::Error>>,
+    link: &Link,
+    wire: &mut Wire,
+) -> Result<(), End> {
+    let request = match message {
+        None | Some(Ok(Message::Close(_))) => return Err(End::SocketClosed),
+        Some(Err(error)) => return Err(End::of(error)),
+        // The WebSocket answers pings itself.
+        Some(Ok(Message::Ping(_) | Message::Pong(_))) => return Ok(()),
+        Some(Ok(Message::Binary(bytes))) => {
+            wire.format = Format::Binary;
+            proto::SignalRequest::decode(bytes).map_err(|_| End::Malformed)?
+        }
+        Some(Ok(Message::Text(text))) => {
+            wire.format = Format::Json;
+            serde_json::from_str(&text).map_err(|_| End::Malformed)?
+        }
+    };
+    Stats::count(&wire.stats.messages_in);
+    match request.message {
+        Some(message) => act(request::interpret(message), link, wire).await,
+        // A message newer than we are.
+        None => Ok(()),
+    }
+}
+
+async fn act(action: Action, link: &Link, wire: &mut Wire) -> Result<(), End> {
+    match action {
+        Action::Ask(Request::Leave) => {
+            link.ask(Request::Leave).await?;
+            Err(End::ClientLeft)
+        }
+        Action::Ask(request) => link.ask(request).await,
+        Action::Reply(reply) => wire.write(*reply).await,
+        Action::Ignore => Ok(()),
+    }
+}
+
+/// Tells a client that wants a session back to join anew: we keep none.
+pub(super) async fn decline_resume(socket: WebSocket, stats: &Arc<Stats>) {
+    let mut wire = Wire::new(socket, stats.clone());
+    let leave = wire::leave(Departure {
+        reason: LeaveReason::StateMismatch,
+        action: LeaveAction::Reconnect,
+    });
+    if let Err(end) = wire.write(leave).await {
+        tracing::debug!(?end, "resume not declined");
+    }
+    wire.close(close_code::NORMAL).await;
+}
+
+impl Wire {
+    fn new(socket: WebSocket, stats: Arc<Stats>) -> Self {
+        Self {
+            socket,
+            format: Format::Binary,
+            stats,
+        }
+    }
+
+    async fn write(&mut self, reply: Reply) -> Result<(), End> {
+        let response = proto::SignalResponse {
+            message: Some(reply),
+        };
+        let message = match self.format {
+            Format::Binary => Message::Binary(response.encode_to_vec().into()),
+            Format::Json => {
+                let text = serde_json::to_string(&response).map_err(|_| End::Malformed)?;
+                Message::Text(text.into())
+            }
+        };
+        Stats::count(&self.stats.messages_out);
+        self.send(message).await
+    }
+
+    async fn send(&mut self, message: Message) -> Result<(), End> {
+        match timeout(WRITE_DEADLINE, self.socket.send(message)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(End::SocketClosed),
+            Err(_) => Err(End::SlowReader),
+        }
+    }
+
+    /// Sends a close frame and waits for the client's, so that what was written arrives.
+    async fn close(mut self, code: u16) {
+        let frame = CloseFrame {
+            code,
+            reason: "".into(),
+        };
+        let goodbye = async {
+            if self.socket.send(Message::Close(Some(frame))).await.is_ok() {
+                while let Some(Ok(_)) = self.socket.recv().await {}
+            }
+        };
+        let _ = timeout(GOODBYE_TIMEOUT, goodbye).await;
+    }
+}
+
+impl Pace {
+    fn new(per_second: u32) -> Self {
+        Self {
+            per_second,
+            left: per_second,
+            until: Instant::now() + Duration::from_secs(1),
+        }
+    }
+
+    fn is_used_up(&self) -> bool {
+        self.left == 0 && Instant::now() < self.until
+    }
+
+    /// Takes one. True when it was the last one.
+    fn spend(&mut self) -> bool {
+        let now = Instant::now();
+        if now >= self.until {
+            self.left = self.per_second;
+            self.until = now + Duration::from_secs(1);
+        }
+        self.left = self.left.saturating_sub(1);
+        self.left == 0
+    }
+}
+
+impl End {
+    fn of(error: axum::Error) -> Self {
+        match error.into_inner().downcast_ref::<SocketError>() {
+            Some(SocketError::Capacity(_)) => Self::Oversized,
+            Some(SocketError::Protocol(_) | SocketError::Utf8(_)) => Self::Malformed,
+            _ => Self::SocketClosed,
+        }
+    }
+
+    fn code(self) -> u16 {
+        match self {
+            Self::Oversized => close_code::SIZE,
+            Self::Malformed => close_code::INVALID,
+            Self::WorkerGone => close_code::ERROR,
+            _ => close_code::NORMAL,
+        }
+    }
+
+    fn count(self, stats: &Stats) {
+        match self {
+            Self::SlowReader => Stats::count(&stats.slow_readers),
+            Self::Oversized => Stats::count(&stats.oversized_messages),
+            Self::Malformed => Stats::count(&stats.malformed_messages),
+            _ => {}
+        }
+    }
+}
+
+impl OpenSession {
+    fn new(stats: Arc<Stats>) -> Self {
+        Stats::count(&stats.sessions_open);
+        Self(stats)
+    }
+}
+
+impl Drop for OpenSession {
+    fn drop(&mut self) {
+        self.0.sessions_open.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,384 @@
+//! What a client gets: notices and their parts as protobuf messages.
+
+use livekit_protocol as proto;
+use proto::request_response::{Reason, Request as Echo};
+use proto::signal_response::Message as Reply;
+
+use crate::ids::TrackSid;
+use crate::media::message::{
+    AddTrack, Departure, Joined, Kind, LayerInfo, LeaveAction, LeaveReason, Notice,
+    ParticipantInfo, ParticipantState, Permissions, Quality, Source, TrackInfo, TrackRefusal,
+};
+
+/// The video codec we forward.
+pub(super) const VP8: &str = "video/VP8";
+
+/// The audio codec we forward.
+pub(super) const OPUS: &str = "audio/opus";
+
+/// The version of the reference server whose behaviour this is. Clients derive features from it:
+/// above 1.13.6 they would publish VP9 with rids, which we can't forward.
+const VERSION: &str = "1.13.6";
+
+/// The newest signalling protocol we know.
+const PROTOCOL: i32 = 17;
+
+/// Seconds without an answer after which a client takes the connection as lost.
+const PING_TIMEOUT: i32 = 15;
+
+/// Seconds between pings of a client.
+const PING_INTERVAL: i32 = 5;
+
+/// Names of the layers in SDP, smallest first.
+const RIDS: [&str; 3] = ["q", "h", "f"];
+
+/// What a `JoinResponse` says of the node rather than of the room.
+pub(super) struct Node<'a> {
+    pub id: &'a str,
+    /// Seconds.
+    pub departure_timeout: u32,
+    pub participants_per_room: u32,
+}
+
+pub(super) fn join_response(joined: Joined, node: &Node<'_>) -> Reply {
+    let codec = |mime: &str| proto::Codec {
+        mime: mime.to_owned(),
+        ..Default::default()
+    };
+    let room = joined.room;
+    // With a video codec in this list clients offer at once; the first one is their fallback.
+    let codecs = vec![codec(VP8), codec(OPUS)];
+    Reply::Join(proto::JoinResponse {
+        fast_publish: joined.participant.permissions.publish,
+        participant: Some(participant(joined.participant)),
+        other_participants: joined.others.into_iter().map(participant).collect(),
+        server_version: VERSION.to_owned(),
+        server_info: Some(proto::ServerInfo {
+            edition: proto::server_info::Edition::Standard as i32,
+            version: VERSION.to_owned(),
+            protocol: PROTOCOL,
+            node_id: node.id.to_owned(),
+            ..Default::default()
+        }),
+        ping_timeout: PING_TIMEOUT,
+        ping_interval: PING_INTERVAL,
+        sif_trailer: room.sif_trailer,
+        room: Some(proto::Room {
+            sid: room.sid.as_str().to_owned(),
+            name: room.name.as_str().to_owned(),
+            departure_timeout: node.departure_timeout,
+            max_participants: node.participants_per_room,
+            creation_time: room.created_at_ms / 1000,
+            creation_time_ms: room.created_at_ms,
+            enabled_codecs: codecs.clone(),
+            num_participants: room.participants,
+            num_publishers: room.publishers,
+            ..Default::default()
+        }),
+        enabled_publish_codecs: codecs,
+        ..Default::default()
+    })
+}
+
+/// The message for a notice; `Joined` and `Refused` come once and have their own ways.
+pub(super) fn reply(notice: Notice) -> Option<Reply> {
+    Some(match notice {
+        Notice::Joined(_) | Notice::Refused(_) => return None,
+        Notice::Answer {
+            id,
+            sdp,
+            mid_to_track,
+        } => Reply::Answer(proto::SessionDescription {
+            r#type: "answer".to_owned(),
+            sdp,
+            id,
+            mid_to_track_id: mid_to_track
+                .into_iter()
+                .map(|(mid, track)| (mid, track.as_str().to_owned()))
+                .collect(),
+        }),
+        Notice::TrackPublished { cid, track } => {
+            Reply::TrackPublished(proto::TrackPublishedResponse {
+                cid,
+                track: Some(self::track(track)),
+            })
+        }
+        Notice::TrackRefused { request, reason } => {
+            let reason = match reason {
+                TrackRefusal::NotAllowed => Reason::NotAllowed,
+                TrackRefusal::LimitExceeded => Reason::LimitExceeded,
+                TrackRefusal::Queued => Reason::Queued,
+            };
+            request_response(0, reason, Some(Echo::AddTrack(add_track(*request))))
+        }
+        Notice::MuteRefused { track, muted } => {
+            let sid = text(&track);
+            let echo = Echo::Mute(proto::MuteTrackRequest { sid, muted });
+            request_response(0, Reason::NotFound, Some(echo))
+        }
+        Notice::Participants(infos) => Reply::Update(proto::ParticipantUpdate {
+            participants: infos.into_iter().map(participant).collect(),
+        }),
+        Notice::MediaSectionsRequired { audios, videos } => {
+            Reply::MediaSectionsRequirement(proto::MediaSectionsRequirement {
+                num_audios: audios,
+                num_videos: videos,
+            })
+        }
+        Notice::TrackSubscribed(track) => Reply::TrackSubscribed(proto::TrackSubscribed {
+            track_sid: text(&track),
+        }),
+        Notice::Left(departure) => leave(departure),
+    })
+}
+
+pub(super) fn leave(departure: Departure) -> Reply {
+    use proto::leave_request::Action;
+    let action = match departure.action {
+        LeaveAction::Disconnect => Action::Disconnect,
+        LeaveAction::Resume => Action::Resume,
+        LeaveAction::Reconnect => Action::Reconnect,
+    };
+    Reply::Leave(proto::LeaveRequest {
+        // For clients that don't know `action`.
+        can_reconnect: departure.action != LeaveAction::Disconnect,
+        reason: reason(departure.reason),
+        action: action as i32,
+        regions: None,
+    })
+}
+
+pub(super) fn request_response(request_id: u32, reason: Reason, request: Option<Echo>) -> Reply {
+    Reply::RequestResponse(proto::RequestResponse {
+        request_id,
+        reason: reason as i32,
+        message: String::new(),
+        request,
+    })
+}
+
+fn participant(info: ParticipantInfo) -> proto::ParticipantInfo {
+    use proto::participant_info::{Kind, State};
+    let state = match info.state {
+        ParticipantState::Joined => State::Joined,
+        ParticipantState::Active => State::Active,
+        ParticipantState::Disconnected => State::Disconnected,
+    };
+    proto::ParticipantInfo {
+        sid: info.sid.as_str().to_owned(),
+        identity: info.identity.as_str().to_owned(),
+        state: state as i32,
+        is_publisher: !info.tracks.is_empty(),
+        tracks: info.tracks.into_iter().map(track).collect(),
+        metadata: info.metadata,
+        joined_at: info.joined_at_ms / 1000,
+        joined_at_ms: info.joined_at_ms,
+        name: info.name,
+        version: info.version,
+        permission: Some(permission(&info.permissions)),
+        kind: Kind::Standard as i32,
+        attributes: info.attributes.into_iter().collect(),
+        disconnect_reason: info.left.map_or(0, reason),
+        client_protocol: info.client.client_protocol,
+        capabilities: info.client.capabilities,
+        ..Default::default()
+    }
+}
+
+fn permission(may: &Permissions) -> proto::ParticipantPermission {
+    proto::ParticipantPermission {
+        can_subscribe: may.subscribe,
+        can_publish: may.publish,
+        can_publish_data: may.publish_data,
+        can_publish_sources: may
+            .sources
+            .iter()
+            .map(|&source| self::source(source))
+            .collect(),
+        hidden: may.hidden,
+        can_update_metadata: may.update_metadata,
+        ..Default::default()
+    }
+}
+
+#[expect(deprecated, reason = "clients of today still use these fields")]
+fn track(info: TrackInfo) -> proto::TrackInfo {
+    use proto::video_layer::Mode;
+    let TrackInfo {
+        sid,
+        announced,
+        mid,
+        simulcast,
+    } = info;
+    let layers = |layers: &[LayerInfo]| -> Vec<_> {
+        let layers = layers.iter();
+        layers.map(|one| layer(one, simulcast)).collect()
+    };
+    let mode = match announced.kind {
+        Kind::Audio => Mode::Unused,
+        Kind::Video => Mode::OneSpatialLayerPerStream,
+    };
+    let codecs = announced.codecs.iter();
+    let codecs = codecs.map(|codec| proto::SimulcastCodecInfo {
+        mime_type: codec.mime.clone(),
+        mid: mid.clone(),
+        cid: codec.cid.clone(),
+        layers: layers(&codec.layers),
+        video_layer_mode: mode as i32,
+        sdp_cid: String::new(),
+    });
+    let codecs: Vec<_> = codecs.collect();
+    let mime_type = codecs.first().map(|codec| codec.mime_type.clone());
+    proto::TrackInfo {
+        sid: sid.as_str().to_owned(),
+        r#type: kind(announced.kind),
+        muted: announced.muted,
+        width: announced.dimensions.0,
+        height: announced.dimensions.1,
+        simulcast,
+        disable_dtx: announced.disable_dtx,
+        source: source(announced.source),
+        layers: layers(&announced.layers),
+        mime_type: mime_type.unwrap_or_default(),
+        mid,
+        codecs,
+        stereo: announced.stereo,
+        disable_red: announced.disable_red,
+        encryption: announced.encryption,
+        audio_features: audio_features(&announced),
+        stream: stream(&announced),
+        backup_codec_policy: announced.backup_codec_policy,
+        packet_trailer_features: announced.packet_trailer_features,
+        name: announced.name,
+        version: None,
+    }
+}
+
+/// The group of a track: what belongs to one picture in a client.
+fn stream(announced: &AddTrack) -> String {
+    match announced.source {
+        _ if !announced.stream.is_empty() => announced.stream.clone(),
+        Source::Camera | Source::Microphone => "camera".to_owned(),
+        Source::ScreenShare | Source::ScreenShareAudio => "screen".to_owned(),
+        Source::Unknown => String::new(),
+    }
+}
+
+/// The announced features, and those older clients say by flags.
+fn audio_features(announced: &AddTrack) -> Vec<i32> {
+    use proto::AudioTrackFeature::{TfNoDtx, TfStereo};
+    let mut features = announced.audio_features.clone();
+    if announced.kind == Kind::Audio {
+        let flags = [
+            (announced.stereo, TfStereo),
+            (announced.disable_dtx, TfNoDtx),
+        ];
+        for (set, feature) in flags {
+            if set && !features.contains(&(feature as i32)) {
+                features.push(feature as i32);
+            }
+        }
+    }
+    features
+}
+
+fn layer(info: &LayerInfo, simulcast: bool) -> proto::VideoLayer {
+    let rid = RIDS.get(usize::from(info.spatial)).filter(|_| simulcast);
+    proto::VideoLayer {
+        quality: quality(info.quality),
+        width: info.width,
+        height: info.height,
+        bitrate: info.bitrate,
+        spatial_layer: i32::from(info.spatial),
+        rid: rid.copied().unwrap_or_default().to_owned(),
+        ..Default::default()
+    }
+}
+
+/// A refused request as the client sent it, as far as it was understood.
+#[expect(deprecated, reason = "clients of today still use these fields")]
+fn add_track(announced: AddTrack) -> proto::AddTrackRequest {
+    let layers = |layers: &[LayerInfo]| -> Vec<_> {
+        let layers = layers.iter();
+        layers.map(|one| layer(one, false)).collect()
+    };
+    let codecs = announced.codecs.iter();
+    let simulcast_codecs = codecs.map(|codec| proto::SimulcastCodec {
+        codec: codec
+            .mime
+            .split('/')
+            .next_back()
+            .unwrap_or_default()
+            .to_lowercase(),
+        cid: codec.cid.clone(),
+        layers: layers(&codec.layers),
+        ..Default::default()
+    });
+    proto::AddTrackRequest {
+        simulcast_codecs: simulcast_codecs.collect(),
+        layers: layers(&announced.layers),
+        r#type: kind(announced.kind),
+        width: announced.dimensions.0,
+        height: announced.dimensions.1,
+        muted: announced.muted,
+        disable_dtx: announced.disable_dtx,
+        source: source(announced.source),
+        stereo: announced.stereo,
+        disable_red: announced.disable_red,
+        encryption: announced.encryption,
+        backup_codec_policy: announced.backup_codec_policy,
+        cid: announced.cid,
+        name: announced.name,
+        stream: announced.stream,
+        audio_features: announced.audio_features,
+        packet_trailer_features: announced.packet_trailer_features,
+        sid: String::new(),
+    }
+}
+
+fn text(sid: &TrackSid) -> String {
+    sid.as_str().to_owned()
+}
+
+fn kind(kind: Kind) -> i32 {
+    match kind {
+        Kind::Audio => proto::TrackType::Audio as i32,
+        Kind::Video => proto::TrackType::Video as i32,
+    }
+}
+
+fn source(source: Source) -> i32 {
+    use proto::TrackSource;
+    let source = match source {
+        Source::Unknown => TrackSource::Unknown,
+        Source::Camera => TrackSource::Camera,
+        Source::Microphone => TrackSource::Microphone,
+        Source::ScreenShare => TrackSource::ScreenShare,
+        Source::ScreenShareAudio => TrackSource::ScreenShareAudio,
+    };
+    source as i32
+}
+
+fn quality(quality: Quality) -> i32 {
+    let quality = match quality {
+        Quality::Low => proto::VideoQuality::Low,
+        Quality::Medium => proto::VideoQuality::Medium,
+        Quality::High => proto::VideoQuality::High,
+    };
+    quality as i32
+}
+
+fn reason(reason: LeaveReason) -> i32 {
+    use proto::DisconnectReason as Reason;
+    let reason = match reason {
+        LeaveReason::ClientInitiated => Reason::ClientInitiated,
+        LeaveReason::DuplicateIdentity => Reason::DuplicateIdentity,
+        LeaveReason::ServerShutdown => Reason::ServerShutdown,
+        LeaveReason::StateMismatch => Reason::StateMismatch,
+        LeaveReason::JoinFailure => Reason::JoinFailure,
+        LeaveReason::SignalClosed => Reason::SignalClose,
+        LeaveReason::ConnectionTimeout => Reason::ConnectionTimeout,
+        LeaveReason::Internal => Reason::MediaFailure,
+    };
+    reason as i32
+}

@@ -1,0 +1,76 @@
+//! What signalling counts. Plain numbers: the metrics page reads them, nothing else does.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::media::message::Refusal;
+
+/// Counters and gauges of signalling, from the start of the process.
+#[derive(Debug, Default)]
+pub struct Stats {
+    /// TCP connections taken.
+    pub connections: AtomicU64,
+    /// TCP connections closed at once, because their address had too many.
+    pub connections_refused: AtomicU64,
+    /// Times a connection could not be taken, mostly for lack of file descriptors.
+    pub accept_failures: AtomicU64,
+    /// HTTP answers 2xx and 1xx, upgrades among them.
+    pub http_ok: AtomicU64,
+    /// HTTP answers 4xx.
+    pub http_client_errors: AtomicU64,
+    /// HTTP answers 5xx.
+    pub http_server_errors: AtomicU64,
+    /// Gauge: signalling sessions that are open.
+    pub sessions_open: AtomicU64,
+    /// Joins that were accepted.
+    pub joins: AtomicU64,
+    /// Joins refused for their token.
+    pub refused_token: AtomicU64,
+    /// Joins refused because the request could not be read or broke a limit.
+    pub refused_malformed: AtomicU64,
+    /// Joins refused because the room is missing and may not be created.
+    pub refused_room_missing: AtomicU64,
+    /// Joins refused because room or node are full.
+    pub refused_full: AtomicU64,
+    /// Joins refused because the daemon stops.
+    pub refused_draining: AtomicU64,
+    /// Joins refused for a fault of ours, or because the worker didn't answer in time.
+    pub refused_internal: AtomicU64,
+    /// Resumes of sessions we don't know.
+    pub resumes_unknown: AtomicU64,
+    /// Signalling messages read.
+    pub messages_in: AtomicU64,
+    /// Signalling messages written.
+    pub messages_out: AtomicU64,
+    /// Sessions closed because the client didn't read.
+    pub slow_readers: AtomicU64,
+    /// Sessions closed because a message could not be understood.
+    pub malformed_messages: AtomicU64,
+    /// Sessions closed because a message was too large.
+    pub oversized_messages: AtomicU64,
+    /// Times a session had to wait because it sent too many messages.
+    pub rate_limited: AtomicU64,
+}
+
+impl Stats {
+    /// Counts one.
+    pub fn count(counter: &AtomicU64) {
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn refused(&self, refusal: Refusal) {
+        Self::count(match refusal {
+            Refusal::RoomMissing => &self.refused_room_missing,
+            Refusal::RoomFull | Refusal::NodeFull => &self.refused_full,
+            Refusal::ShuttingDown => &self.refused_draining,
+            Refusal::Internal => &self.refused_internal,
+        });
+    }
+
+    pub(super) fn answered(&self, status: u16) {
+        Self::count(match status {
+            ..400 => &self.http_ok,
+            400..500 => &self.http_client_errors,
+            _ => &self.http_server_errors,
+        });
+    }
+}
