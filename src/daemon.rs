@@ -1,12 +1,444 @@
-//! The daemon (this clone's place-holder, to be replaced by the real one).
+//! The life of the process: bind, start, announce, wait for the signal, drain, end.
+//!
+//! Everything is bound before anything starts, so a node that cannot work fails at once and says
+//! which address and what to do about it. On SIGTERM or SIGINT nothing new is accepted, clients
+//! are told to reconnect, and the process ends when the last of them has gone or at the deadline.
+//!
+//! Not here: what the parts do, and reading the configuration.
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::signal::unix::{self, SignalKind};
+use tokio::sync::{mpsc, watch};
+use tokio::task::{JoinHandle, JoinSet};
+use tracing::{error, info, warn};
 
 use crate::config::Config;
+use crate::directory::{self, Directory};
+use crate::ids::WorkerId;
+use crate::metrics;
+use crate::signal::{self, Stats};
+use crate::worker::report::Report;
+use crate::worker::udp::{Bound, Buffers};
+use crate::worker::{self, Handle, Setup};
 
-/// Why the daemon could not run.
-pub type Error = std::io::Error;
+/// Mails that wait for one worker. Signalling waits when it is full, and so do its clients.
+const MAILBOX: usize = 4096;
 
-/// Runs until a signal ends it.
+/// Wishes to stop that wait; more than two say nothing new, and their sender waits.
+const SIGNALS: usize = 2;
+
+/// Threads of the signalling runtime. Media has threads of its own.
+const SIGNAL_THREADS: usize = 2;
+
+/// How long workers may take to end their last turn.
+const STOP_TIME_MAX: Duration = Duration::from_secs(2);
+
+/// How long signalling tasks may take to end after everything else.
+const RUNTIME_TIME_MAX: Duration = Duration::from_secs(1);
+
+/// Why the daemon didn't start or didn't end well.
+#[derive(Debug)]
+pub enum Error {
+    /// An address could not be bound.
+    Bind {
+        /// What for: `http`, `metrics` or `media`.
+        what: &'static str,
+        /// The address of this host, as configured.
+        address: SocketAddr,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The host has no address that clients could send media to.
+    NoAddress,
+    /// The port of the last worker would be above 65535.
+    NoPort,
+    /// The process could not be set up.
+    Start(io::Error),
+    /// A worker ended by itself.
+    Worker,
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bind {
+                what,
+                address,
+                source,
+            } => {
+                write!(f, "cannot listen on {address} for {what}: {source}; ")?;
+                f.write_str(remedy(what, source.kind()))
+            }
+            Self::NoAddress => {
+                f.write_str("this host has no address for media but loopback; set media.addresses")
+            }
+            Self::NoPort => f.write_str(
+                "media.port plus the number of workers is above 65535; lower one of them",
+            ),
+            Self::Start(source) => write!(f, "cannot start: {source}"),
+            Self::Worker => f.write_str("a worker ended unexpectedly; all clients were sent away"),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Bind { source, .. } | Self::Start(source) => Some(source),
+            Self::NoAddress | Self::NoPort | Self::Worker => None,
+        }
+    }
+}
+
+/// What an operator can do about a failed bind.
+fn remedy(what: &str, kind: io::ErrorKind) -> &'static str {
+    use io::ErrorKind::{AddrInUse, AddrNotAvailable, PermissionDenied};
+    match (kind, what) {
+        (AddrInUse, "media") => "stop the program that uses the port or change media.port",
+        (AddrInUse, "metrics") => "stop the program that uses the port or change metrics.listen",
+        (AddrInUse, _) => "stop the program that uses the port or change http.listen",
+        (AddrNotAvailable, "media") => "this host doesn't have the address; see media.addresses",
+        (AddrNotAvailable, _) => "this host doesn't have the address",
+        (PermissionDenied, _) => "ports below 1024 need CAP_NET_BIND_SERVICE",
+        _ => "check the address",
+    }
+}
+
+/// Runs until SIGTERM or SIGINT, and then until the clients have gone or the deadline is reached.
 pub fn run(config: Config) -> Result<(), Error> {
-    tracing::info!(workers = config.media.worker_count(), "ready");
-    Ok(())
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(SIGNAL_THREADS)
+        .enable_all()
+        .build()
+        .map_err(Error::Start)?;
+    let result = runtime.block_on(async {
+        let mut terminate = unix::signal(SignalKind::terminate()).map_err(Error::Start)?;
+        let mut interrupt = unix::signal(SignalKind::interrupt()).map_err(Error::Start)?;
+        let (asker, asked) = mpsc::channel(SIGNALS);
+        tokio::spawn(async move {
+            loop {
+                tokio::select! {
+                    _ = terminate.recv() => {}
+                    _ = interrupt.recv() => {}
+                }
+                if asker.send(()).await.is_err() {
+                    return;
+                }
+            }
+        });
+        live(Arc::new(config), asked).await
+    });
+    runtime.shutdown_timeout(RUNTIME_TIME_MAX);
+    result
+}
+
+/// One life: from binding to the end. Each message in `asked` is a wish to stop; the first drains,
+/// the second ends the draining.
+async fn live(config: Arc<Config>, mut asked: mpsc::Receiver<()>) -> Result<(), Error> {
+    let listeners = Listeners::bind(&config).await?;
+    listeners.announce();
+    let mut daemon = Daemon::start(config, listeners)?;
+    let cause = tokio::select! {
+        _ = asked.recv() => Ok(()),
+        () = daemon.worker_ended() => Err(Error::Worker),
+    };
+    match &cause {
+        Ok(()) => info!("stopping: clients are told to reconnect"),
+        Err(cause) => error!("{cause}"),
+    }
+    daemon.drain(asked).await;
+    let stopped = daemon.stop().await;
+    cause.and(stopped)
+}
+
+/// The running parts.
+struct Daemon {
+    config: Arc<Config>,
+    directory: Arc<Directory>,
+    workers: Vec<Handle>,
+    /// A task per worker that ends with it.
+    watches: JoinSet<()>,
+    signal: JoinHandle<()>,
+    draining: watch::Sender<bool>,
+}
+
+impl Daemon {
+    fn start(config: Arc<Config>, listeners: Listeners) -> Result<Self, Error> {
+        let count = listeners.media.len();
+        let (posts, mailboxes): (Vec<_>, Vec<_>) =
+            (0..count).map(|_| mpsc::channel(MAILBOX)).unzip();
+        let limits = directory::Limits {
+            participants: config.limits.participants,
+            rooms: config.limits.rooms,
+        };
+        let directory = Arc::new(Directory::new(posts, limits));
+        let mut workers = Vec::new();
+        let mut cores = cores(count).into_iter();
+        for (sockets, mailbox) in listeners.media.into_iter().zip(mailboxes) {
+            let setup = Setup {
+                id: WorkerId(workers.len() as u16),
+                sockets,
+                limits: config.media_limits(),
+                mailbox,
+                directory: Arc::clone(&directory),
+            };
+            workers.push(worker::start(setup, cores.next()).map_err(Error::Start)?);
+        }
+        let reports = || workers.iter().map(|worker| worker.reports.clone());
+        let (draining, stop) = watch::channel(false);
+        let stats = Arc::new(Stats::default());
+        let sources = metrics::Sources {
+            workers: reports().collect(),
+            signal: Arc::clone(&stats),
+            draining: stop.clone(),
+        };
+        tokio::spawn(metrics::serve(listeners.metrics, sources));
+        let watches = reports().map(ended).collect();
+        let signal = tokio::spawn(signal::serve(
+            listeners.http,
+            Arc::clone(&config),
+            Arc::clone(&directory),
+            stats,
+            stop,
+        ));
+        Ok(Self {
+            config,
+            directory,
+            workers,
+            watches,
+            signal,
+            draining,
+        })
+    }
+
+    async fn worker_ended(&mut self) {
+        // There is at least one worker, so `None` can't come before an end.
+        let _ = self.watches.join_next().await;
+    }
+
+    /// Stops accepting, has everyone told to go, and waits until they have, the deadline is
+    /// reached or somebody asks again.
+    async fn drain(&mut self, mut asked: mpsc::Receiver<()>) {
+        self.draining.send_replace(true);
+        let emptied = async {
+            self.directory.shut_down().await;
+            // A panic there ends the waiting as well.
+            let _ = (&mut self.signal).await;
+        };
+        let deadline = self.config.shutdown.deadline;
+        let in_time = tokio::select! {
+            result = tokio::time::timeout(deadline, emptied) => result.is_ok(),
+            Some(()) = asked.recv() => false,
+        };
+        if !in_time {
+            let sessions = self.directory.sessions();
+            warn!(sessions, "ending with open sessions");
+        }
+    }
+
+    async fn stop(self) -> Result<(), Error> {
+        let workers = self.workers;
+        let stopping = tokio::task::spawn_blocking(move || {
+            let ends: Vec<_> = workers.into_iter().map(Handle::stop).collect();
+            ends.into_iter().collect::<io::Result<()>>()
+        });
+        match tokio::time::timeout(STOP_TIME_MAX, stopping).await {
+            Ok(Ok(Ok(()))) => Ok(()),
+            _ => Err(Error::Worker),
+        }
+    }
+}
+
+/// Ends with the worker that reports there.
+async fn ended(mut reports: watch::Receiver<Report>) {
+    while reports.changed().await.is_ok() {}
+}
+
+/// A core for each of `workers`, or none at all when there aren't enough: two workers that share
+/// a core by force would be worse off than by chance.
+fn cores(workers: usize) -> Vec<core_affinity::CoreId> {
+    let cores = core_affinity::get_core_ids().unwrap_or_default();
+    match cores.len() >= workers {
+        true => cores,
+        false => Vec::new(),
+    }
+}
+
+/// Everything bound, nothing started.
+struct Listeners {
+    http: Vec<TcpListener>,
+    metrics: TcpListener,
+    /// By worker.
+    media: Vec<Vec<Bound>>,
+}
+
+impl Listeners {
+    async fn bind(config: &Config) -> Result<Self, Error> {
+        let mut http = Vec::new();
+        for address in &config.http.listen {
+            http.push(listen("http", *address).await?);
+        }
+        Ok(Self {
+            http,
+            metrics: listen("metrics", config.metrics.listen).await?,
+            media: bind_media(config)?,
+        })
+    }
+
+    fn announce(&self) {
+        for listener in &self.http {
+            if let Ok(address) = listener.local_addr() {
+                info!(%address, "listening for http");
+            }
+        }
+        if let Ok(address) = self.metrics.local_addr() {
+            info!(%address, "listening for metrics");
+        }
+        for (worker, sockets) in self.media.iter().enumerate() {
+            for bound in sockets {
+                info!(address = %bound.local(), worker, "listening for media");
+            }
+        }
+    }
+}
+
+async fn listen(what: &'static str, address: SocketAddr) -> Result<TcpListener, Error> {
+    TcpListener::bind(address)
+        .await
+        .map_err(|source| Error::Bind {
+            what,
+            address,
+            source,
+        })
+}
+
+fn bind_media(config: &Config) -> Result<Vec<Vec<Bound>>, Error> {
+    let addresses = config.media.local_addresses().map_err(Error::Start)?;
+    if addresses.is_empty() {
+        return Err(Error::NoAddress);
+    }
+    let bind = |worker| bind_worker(config, &addresses, worker);
+    let media: Vec<Vec<Bound>> = (0..config.media.worker_count())
+        .map(bind)
+        .collect::<Result<_, Error>>()?;
+    let wanted = config.media.receive_buffer.get();
+    let granted = media.iter().flatten().map(|bound| bound.granted().receive);
+    // Linux reports twice the size that was asked for.
+    if let Some(least) = granted.min().filter(|least| least / 2 < wanted) {
+        let granted = least / 2;
+        warn!(
+            granted,
+            wanted, "small receive buffer; raise net.core.rmem_max or bursts are lost"
+        );
+    }
+    Ok(media)
+}
+
+fn bind_worker(config: &Config, addresses: &[IpAddr], worker: u16) -> Result<Vec<Bound>, Error> {
+    let port = config.media.port.checked_add(worker).ok_or(Error::NoPort)?;
+    let buffers = Buffers {
+        receive: config.media.receive_buffer.get(),
+        send: config.media.send_buffer.get(),
+    };
+    let bind = |ip: &IpAddr| {
+        let address = SocketAddr::new(*ip, port);
+        Bound::new(address, buffers).map_err(|source| Error::Bind {
+            what: "media",
+            address,
+            source,
+        })
+    };
+    addresses.iter().map(bind).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpStream, UdpSocket};
+
+    use super::*;
+    use crate::config::{Overrides, Sources};
+
+    /// A configuration on free ports of the loopback address.
+    async fn config() -> Config {
+        let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let overrides = Overrides {
+            workers: Some(1),
+            http: "127.0.0.1:0".parse().ok(),
+            metrics: tcp.local_addr().ok(),
+            media_port: udp.local_addr().map(|address| address.port()).ok(),
+        };
+        let sources = Sources {
+            dev: true,
+            file: None,
+            env: Vec::new(),
+            overrides,
+        };
+        let mut config = Config::load(&sources).unwrap().config;
+        config.media.addresses = vec!["127.0.0.1".parse().unwrap()];
+        config.shutdown.deadline = Duration::from_secs(1);
+        config
+    }
+
+    async fn metrics(config: &Config) -> std::io::Result<String> {
+        let mut stream = TcpStream::connect(config.metrics.listen).await?;
+        let request = b"GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+        stream.write_all(request).await?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await?;
+        Ok(answer)
+    }
+
+    /// Asks until a line of the metrics page is there.
+    async fn until(config: &Config, line: &str) {
+        for _ in 0..100 {
+            let page = metrics(config).await.unwrap_or_default();
+            if page.lines().any(|is| is == line) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        panic!("never saw {line}");
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn rubbish_is_counted_and_a_wish_to_stop_is_heard() {
+        let config = config().await;
+        let (asker, asked) = mpsc::channel(SIGNALS);
+        let life = tokio::spawn(live(Arc::new(config.clone()), asked));
+        until(&config, "stellwerk_udp_datagrams_in_total 0").await;
+
+        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let target = (config.media.addresses[0], config.media.port);
+        for _ in 0..3 {
+            socket.send_to(b"rubbish", target).await.unwrap();
+        }
+        until(&config, "stellwerk_udp_datagrams_in_total 3").await;
+
+        let asked_at = Instant::now();
+        asker.send(()).await.unwrap();
+        life.await.unwrap().unwrap();
+        assert!(asked_at.elapsed() < config.shutdown.deadline + STOP_TIME_MAX);
+    }
+
+    #[tokio::test]
+    async fn a_port_in_use_names_the_address_and_the_remedy() {
+        let config = config().await;
+        let taken = (config.media.addresses[0], config.media.port);
+        let _holder = UdpSocket::bind(taken).await.unwrap();
+        let (_asker, asked) = mpsc::channel(SIGNALS);
+        let error = live(Arc::new(config), asked).await.unwrap_err().to_string();
+        let expected = format!("cannot listen on 127.0.0.1:{} for media", taken.1);
+        assert!(error.starts_with(&expected), "{error}");
+        assert!(error.ends_with("change media.port"), "{error}");
+    }
 }

@@ -4,6 +4,8 @@
 //! `worker` exists for load only, and no label grows with rooms or people. What the numbers mean
 //! for an operator stands in `docs/metrics.md`; a test holds the two together.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use prometheus::proto::{
     Bucket, Counter, Gauge, Histogram as ProtoHistogram, LabelPair, Metric, MetricFamily,
     MetricType,
@@ -11,6 +13,7 @@ use prometheus::proto::{
 
 use crate::media::counters::{Counters, Dropped, Histogram};
 use crate::media::message::LeaveReason;
+use crate::signal::Stats;
 use crate::worker::report::{Report, Tally};
 
 const KINDS: [&str; 2] = ["audio", "video"];
@@ -20,8 +23,8 @@ const SUITES: [&str; 3] = [
     "aead_aes_256_gcm",
 ];
 
-/// All families, from the last report of each worker.
-pub fn families(reports: &[Report]) -> Vec<MetricFamily> {
+/// All families, from the last report of each worker and from signalling.
+pub fn families(reports: &[Report], signal: &Stats) -> Vec<MetricFamily> {
     let mut shard = Counters::default();
     let mut worker = Tally::default();
     for report in reports {
@@ -35,6 +38,8 @@ pub fn families(reports: &[Report]) -> Vec<MetricFamily> {
     page.repair(&shard);
     page.worker(&worker);
     page.load(reports);
+    page.signal(signal);
+    page.refusals(signal);
     page.families
 }
 
@@ -298,6 +303,97 @@ impl Page {
         );
     }
 
+    fn signal(&mut self, signal: &Stats) {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        self.counter(
+            "http_connections_total",
+            "TCP connections of clients that were taken.",
+            read(&signal.connections),
+        );
+        self.counter(
+            "http_connections_refused_total",
+            "TCP connections closed at once, because their address had too many.",
+            read(&signal.connections_refused),
+        );
+        self.counter(
+            "http_accept_failures_total",
+            "Times a connection could not be taken.",
+            read(&signal.accept_failures),
+        );
+        self.counters(
+            "http_responses_total",
+            "HTTP answers, by class of status.",
+            ("class", &["ok", "client_error", "server_error"]),
+            &[
+                read(&signal.http_ok),
+                read(&signal.http_client_errors),
+                read(&signal.http_server_errors),
+            ],
+        );
+        self.gauge(
+            "signal_sessions",
+            "Signalling sessions that are open.",
+            read(&signal.sessions_open),
+        );
+        self.counter(
+            "signal_messages_in_total",
+            "Signalling messages read.",
+            read(&signal.messages_in),
+        );
+        self.counter(
+            "signal_messages_out_total",
+            "Signalling messages written.",
+            read(&signal.messages_out),
+        );
+        self.counter(
+            "signal_resumes_unknown_total",
+            "Resumes of sessions that are not known.",
+            read(&signal.resumes_unknown),
+        );
+        self.counter(
+            "signal_rate_limited_total",
+            "Times a session had to wait because it sent too many messages.",
+            read(&signal.rate_limited),
+        );
+    }
+
+    fn refusals(&mut self, signal: &Stats) {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        self.counters(
+            "joins_refused_total",
+            "Joins that were refused, by reason.",
+            (
+                "reason",
+                &[
+                    "token",
+                    "malformed",
+                    "room_missing",
+                    "full",
+                    "draining",
+                    "internal",
+                ],
+            ),
+            &[
+                read(&signal.refused_token),
+                read(&signal.refused_malformed),
+                read(&signal.refused_room_missing),
+                read(&signal.refused_full),
+                read(&signal.refused_draining),
+                read(&signal.refused_internal),
+            ],
+        );
+        self.counters(
+            "signal_sessions_closed_total",
+            "Sessions closed for what the client did, by reason.",
+            ("reason", &["slow_reader", "malformed", "oversized"]),
+            &[
+                read(&signal.slow_readers),
+                read(&signal.malformed_messages),
+                read(&signal.oversized_messages),
+            ],
+        );
+    }
+
     fn gauge(&mut self, name: &str, help: &str, value: u64) {
         let metrics = vec![gauge(value as f64, Vec::new())];
         self.push(name, help, MetricType::GAUGE, metrics);
@@ -399,7 +495,7 @@ mod tests {
 
     fn text(reports: &[Report]) -> String {
         prometheus::TextEncoder::new()
-            .encode_to_string(&families(reports))
+            .encode_to_string(&families(reports, &Stats::default()))
             .expect("families are well formed")
     }
 
@@ -425,7 +521,7 @@ mod tests {
             .lines()
             .filter_map(|line| line.strip_prefix("| `")?.split(['`', '{']).next())
             .collect();
-        let families = families(&[report()]);
+        let families = families(&[report()], &Stats::default());
         let exposed: Vec<&str> = families.iter().map(|family| family.name()).collect();
         for name in &exposed {
             assert!(
@@ -443,7 +539,7 @@ mod tests {
 
     #[test]
     fn names_follow_the_conventions() {
-        for family in families(&[report()]) {
+        for family in families(&[report()], &Stats::default()) {
             let name = family.name();
             let total = name.ends_with("_total");
             assert_eq!(

@@ -22,6 +22,7 @@ use prometheus::TextEncoder;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 
+use crate::signal::Stats;
 use crate::worker::report::Report;
 
 /// Connections at a time; more wait in the kernel's backlog.
@@ -46,6 +47,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub struct Sources {
     /// The reports, by worker.
     pub workers: Vec<watch::Receiver<Report>>,
+    /// What signalling counts.
+    pub signal: Arc<Stats>,
     /// Whether the daemon is stopping.
     pub draining: watch::Receiver<bool>,
 }
@@ -112,7 +115,7 @@ impl Page {
         }
         let reports: Vec<Report> = self.sources.reports().collect();
         let text = TextEncoder::new()
-            .encode_to_string(&exposition::families(&reports))
+            .encode_to_string(&exposition::families(&reports, &self.sources.signal))
             .expect("every family has a name and a metric");
         let text = Bytes::from(text);
         *made = Some((now, text.clone()));
@@ -167,6 +170,7 @@ mod tests {
         let (drain, draining) = watch::channel(false);
         let sources = Sources {
             workers: vec![reports],
+            signal: Arc::default(),
             draining,
         };
         tokio::spawn(serve(listener, sources));
@@ -196,6 +200,7 @@ mod tests {
         let page = Page {
             sources: Sources {
                 workers: vec![reports],
+                signal: Arc::default(),
                 draining,
             },
             made: Mutex::new(None),

@@ -71,10 +71,8 @@ pub struct Setup {
 
 /// The outside of a running worker.
 pub struct Handle {
-    /// Its last report.
+    /// Its last report. The channel closes when the worker has ended, for whatever reason.
     pub reports: watch::Receiver<Report>,
-    /// Resolves with an error when the worker has ended, for whatever reason.
-    pub ended: oneshot::Receiver<()>,
     stop: oneshot::Sender<()>,
     thread: JoinHandle<io::Result<()>>,
 }
@@ -94,11 +92,8 @@ impl Handle {
 pub fn start(setup: Setup, core: Option<core_affinity::CoreId>) -> io::Result<Handle> {
     let (reporter, reports) = watch::channel(Report::empty(Instant::now()));
     let (stop, stopped) = oneshot::channel();
-    let (alive, ended) = oneshot::channel();
     let name = format!("worker-{}", setup.id.0);
     let thread = std::thread::Builder::new().name(name).spawn(move || {
-        // Dropped when this thread ends, unwinding included: that is the news for `ended`.
-        let _alive = alive;
         if let Some(core) = core {
             // Without the right to choose its core the worker runs wherever it is put.
             core_affinity::set_for_current(core);
@@ -113,7 +108,6 @@ pub fn start(setup: Setup, core: Option<core_affinity::CoreId>) -> io::Result<Ha
     })?;
     Ok(Handle {
         reports,
-        ended,
         stop,
         thread,
     })
