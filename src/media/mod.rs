@@ -33,6 +33,8 @@ mod subscribing;
 mod subscription;
 mod timers;
 mod track;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;

@@ -50,8 +50,8 @@ pub struct Rewrite {
     first: u64,
     /// The number after all that are sent or promised.
     next: u64,
-    /// Newest packet that was forwarded.
-    sent: Option<Newest>,
+    /// Newest timestamp that was sent.
+    newest: Option<Newest>,
     /// Where outgoing timestamps start.
     first_timestamp: u32,
     source: Option<Source>,
@@ -182,7 +182,7 @@ impl Rewrite {
             slots: vec![empty; slots].into_boxed_slice(),
             first,
             next: first,
-            sent: None,
+            newest: None,
             first_timestamp,
             source: None,
             timestamp_offset: 0,
@@ -297,7 +297,7 @@ impl Rewrite {
     /// The outgoing timestamp that stands for one of the current source, for sender reports and
     /// to align the next source; `None` before the first packet.
     pub fn outgoing_timestamp(&self, source_timestamp: u32) -> Option<u32> {
-        self.sent
+        self.newest
             .map(|_| source_timestamp.wrapping_add(self.timestamp_offset))
     }
 
@@ -308,13 +308,13 @@ impl Rewrite {
 
     /// The outgoing timestamp of a new source's first packet, always after the last one sent.
     fn align(&self, packet: &Packet, alignment: Alignment) -> u32 {
-        let Some(sent) = self.sent else {
+        let Some(newest) = self.newest else {
             return self.first_timestamp;
         };
         let elapsed = self
             .clock
-            .ticks(packet.arrival.saturating_duration_since(sent.arrival));
-        let by_arrival = sent.timestamp.wrapping_add(elapsed);
+            .ticks(packet.arrival.saturating_duration_since(newest.arrival));
+        let by_arrival = newest.timestamp.wrapping_add(elapsed);
         let believed = match alignment {
             Alignment::Known(known) => {
                 let error = (known.wrapping_sub(by_arrival) as i32).unsigned_abs();
@@ -326,7 +326,7 @@ impl Rewrite {
             }
             Alignment::Elapsed => by_arrival,
         };
-        let earliest = sent.timestamp.wrapping_add(self.clock.step);
+        let earliest = newest.timestamp.wrapping_add(self.clock.step);
         let early = (believed.wrapping_sub(earliest) as i32) < 0;
         if early { earliest } else { believed }
     }
@@ -400,7 +400,7 @@ impl Rewrite {
 
     fn send(&mut self, packet: &Packet, ids: vp8::Ids) -> Stamp {
         let timestamp = packet.timestamp.wrapping_add(self.timestamp_offset);
-        self.sent = Some(Newest {
+        self.newest = Some(Newest {
             timestamp,
             arrival: packet.arrival,
         });
@@ -433,6 +433,16 @@ impl Rewrite {
             .vp8
             .map(|vp8| self.pictures.late(&vp8, offsets))
             .unwrap_or_default();
+        // What came in order after it may have been padding or left out.
+        if self
+            .newest
+            .is_some_and(|it| (timestamp.wrapping_sub(it.timestamp) as i32) > 0)
+        {
+            self.newest = Some(Newest {
+                timestamp,
+                arrival: packet.arrival,
+            });
+        }
         self.slots[index].fill = Fill::Sent { timestamp, ids };
         Some(Stamp {
             seq,

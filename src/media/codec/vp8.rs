@@ -217,7 +217,7 @@ pub struct Numbering {
     /// Newest picture id of the source, left-out frames included.
     source: Option<u16>,
     /// Newest numbers that were sent.
-    sent: Ids,
+    used: Ids,
     /// The source's newest frame is being left out and its number closed; its end was not seen.
     closed: bool,
 }
@@ -237,9 +237,9 @@ impl Numbering {
         self.source = picture;
         self.closed = false;
         self.offsets = Offsets {
-            picture: offset(picture, self.sent.picture, u16::wrapping_sub),
-            tl0: offset(first.tl0, self.sent.tl0, u8::wrapping_sub),
-            key_index: offset(first.key_index, self.sent.key_index, u8::wrapping_sub),
+            picture: offset(picture, self.used.picture, u16::wrapping_sub),
+            tl0: offset(first.tl0, self.used.tl0, u8::wrapping_sub),
+            key_index: offset(first.key_index, self.used.key_index, u8::wrapping_sub),
         };
         self.send(first)
     }
@@ -290,7 +290,44 @@ impl Numbering {
     }
 
     /// The numbers of a late packet, by the offsets of its place.
-    pub fn late(&self, packet: &Descriptor, offsets: Offsets) -> Ids {
+    pub fn late(&mut self, packet: &Descriptor, offsets: Offsets) -> Ids {
+        let ids = self.apply(packet, offsets);
+        // What came in order after it may have been padding or left out.
+        if let (Some(late), Some(newest)) = (ids.picture, self.used.picture)
+            && signed(late.wrapping_sub(newest)) > 0
+        {
+            self.note(ids);
+        }
+        ids
+    }
+
+    /// How far a packet's picture id is ahead of the newest one; `None` without such ids.
+    fn ahead(&self, packet: &Descriptor) -> Option<i16> {
+        let source = self.source?;
+        Some(signed(packet.picture_id?.lift(source).wrapping_sub(source)))
+    }
+
+    fn advance(&mut self, packet: &Descriptor) {
+        let near = self.source.unwrap_or(0);
+        self.source = packet.picture_id.map(|id| id.lift(near));
+        self.closed = false;
+    }
+
+    fn send(&mut self, packet: &Descriptor) -> Ids {
+        let ids = self.apply(packet, self.offsets);
+        self.note(ids);
+        ids
+    }
+
+    fn note(&mut self, ids: Ids) {
+        self.used = Ids {
+            picture: ids.picture.or(self.used.picture),
+            tl0: ids.tl0.or(self.used.tl0),
+            key_index: ids.key_index.or(self.used.key_index),
+        };
+    }
+
+    fn apply(&self, packet: &Descriptor, offsets: Offsets) -> Ids {
         let near = self.source.unwrap_or(0);
         let picture = packet.picture_id.map(|id| id.lift(near));
         Ids {
@@ -301,35 +338,17 @@ impl Numbering {
                 .map(|key| key.wrapping_sub(offsets.key_index) & KEY_INDEX),
         }
     }
-
-    /// How far a packet's picture id is ahead of the newest one; `None` without such ids.
-    fn ahead(&self, packet: &Descriptor) -> Option<i16> {
-        let source = self.source?;
-        let ahead = packet.picture_id?.lift(source).wrapping_sub(source);
-        Some(((ahead << 1) as i16) >> 1)
-    }
-
-    fn advance(&mut self, packet: &Descriptor) {
-        let near = self.source.unwrap_or(0);
-        self.source = packet.picture_id.map(|id| id.lift(near));
-        self.closed = false;
-    }
-
-    fn send(&mut self, packet: &Descriptor) -> Ids {
-        let ids = self.late(packet, self.offsets);
-        self.sent = Ids {
-            picture: ids.picture.or(self.sent.picture),
-            tl0: ids.tl0.or(self.sent.tl0),
-            key_index: ids.key_index.or(self.sent.key_index),
-        };
-        ids
-    }
 }
 
-/// The offset that makes `first` follow `sent`. With nothing sent, the source's own numbers serve.
-fn offset<T: From<u8> + Default>(first: Option<T>, sent: Option<T>, sub: fn(T, T) -> T) -> T {
-    match (first, sent) {
-        (Some(first), Some(sent)) => sub(sub(first, sent), T::from(1)),
+/// A difference of 15-bit numbers with its sign.
+fn signed(difference: u16) -> i16 {
+    ((difference << 1) as i16) >> 1
+}
+
+/// The offset that makes `first` follow `used`. With nothing used, the source's own numbers serve.
+fn offset<T: From<u8> + Default>(first: Option<T>, used: Option<T>, sub: fn(T, T) -> T) -> T {
+    match (first, used) {
+        (Some(first), Some(used)) => sub(sub(first, used), T::from(1)),
         _ => T::default(),
     }
 }

@@ -1,0 +1,4 @@
+//! Helpers and long tests of the media core.
+
+mod leaves;
+pub mod source;
