@@ -55,7 +55,8 @@ impl Ring {
         let seq = packet.seq;
         let order = self.order.get_or_insert(Order::new(seq));
         let place = order.place(seq);
-        let window = (order.newest() + 1).saturating_sub(self.slots.len() as u64);
+        // The oldest number that still has a slot beside the newest.
+        let window = order.newest().saturating_sub(self.slots.len() as u64 - 1);
         match place {
             Place::Stray => return,
             Place::Late if seq < window => return,

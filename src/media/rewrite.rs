@@ -301,11 +301,6 @@ impl Rewrite {
             .map(|_| source_timestamp.wrapping_add(self.timestamp_offset))
     }
 
-    /// The sequence number the next packet in order gets.
-    pub fn next_seq(&self) -> u64 {
-        self.next
-    }
-
     /// The outgoing timestamp of a new source's first packet, always after the last one sent.
     fn align(&self, packet: &Packet, alignment: Alignment) -> u32 {
         let Some(newest) = self.newest else {
@@ -400,10 +395,7 @@ impl Rewrite {
 
     fn send(&mut self, packet: &Packet, ids: vp8::Ids) -> Stamp {
         let timestamp = packet.timestamp.wrapping_add(self.timestamp_offset);
-        self.newest = Some(Newest {
-            timestamp,
-            arrival: packet.arrival,
-        });
+        self.note(timestamp, packet.arrival);
         let fill = Fill::Sent { timestamp, ids };
         let seq = self.push(Slot {
             layer: packet.layer,
@@ -414,6 +406,14 @@ impl Rewrite {
             seq,
             timestamp,
             ids,
+        }
+    }
+
+    /// Keeps the newest timestamp, with the arrival of its first packet.
+    fn note(&mut self, timestamp: u32, arrival: Instant) {
+        let ahead = |newest: Newest| timestamp.wrapping_sub(newest.timestamp) as i32 > 0;
+        if self.newest.is_none_or(ahead) {
+            self.newest = Some(Newest { timestamp, arrival });
         }
     }
 
@@ -433,16 +433,8 @@ impl Rewrite {
             .vp8
             .map(|vp8| self.pictures.late(&vp8, offsets))
             .unwrap_or_default();
-        // What came in order after it may have been padding or left out.
-        if self
-            .newest
-            .is_some_and(|it| (timestamp.wrapping_sub(it.timestamp) as i32) > 0)
-        {
-            self.newest = Some(Newest {
-                timestamp,
-                arrival: packet.arrival,
-            });
-        }
+        // It may be newer than all that was sent: padding, or what was left out, came before it.
+        self.note(timestamp, packet.arrival);
         self.slots[index].fill = Fill::Sent { timestamp, ids };
         Some(Stamp {
             seq,

@@ -166,7 +166,7 @@ impl Run {
     }
 }
 
-/// A minute's meeting at random: targets change, key frames come when asked for or on their own.
+/// Half a minute's meeting at random: targets change, key frames come when asked for or on their own.
 fn run(seed: u64, network: Network) -> Run {
     let mut random = Random::seeded(seed);
     let start = Instant::now();
@@ -274,4 +274,70 @@ fn decode(run: &Run) {
         }
         held.insert(source.temporal, now);
     }
+}
+
+/// A publisher sends nonsense: numbers, times and descriptors jump. Numbers of the outgoing stream
+/// must still be used once only and go on, and nothing may panic or run away.
+#[test]
+fn a_hostile_source_does_not_break_the_stream() {
+    let mut random = Random::seeded(3);
+    let start = Instant::now();
+    let mut run = Run::new(&mut random, [0; 3]);
+    run.layers.set_target(Some(Target {
+        spatial: Layer(2),
+        temporal: 1,
+    }));
+    let mut seqs = [70_000u64; 3];
+    let mut numbers = BTreeSet::new();
+    let (mut first, mut restarts) = (None, 0);
+    for number in 0..200_000u64 {
+        let layer = random.below(3) as usize;
+        let reach = [2, 10, 600, 40_000][random.below(4) as usize];
+        let jump = if random.percent(90) {
+            1
+        } else {
+            random.below(2 * reach) as i64 - reach as i64
+        };
+        seqs[layer] = seqs[layer].saturating_add_signed(jump);
+        let bits = 8 * random.below(5);
+        let mut payload = random.below(1 << 48).to_be_bytes()[2..].to_vec();
+        payload.truncate(random.below(7) as usize);
+        let packet = Packet {
+            layer: Layer(layer as u8),
+            seq: seqs[layer],
+            timestamp: random.below(1 << bits) as u32,
+            marker: random.percent(50),
+            arrival: start + Duration::from_millis(number),
+            vp8: vp8::Descriptor::parse(&payload),
+            payload: payload.into(),
+        };
+        let stamp = match run.layers.decide(&packet) {
+            Decision::Ignore => continue,
+            Decision::Skip => {
+                run.rewrite.skip(&packet);
+                continue;
+            }
+            Decision::Forward => run.rewrite.forward(&packet),
+            Decision::Switch => {
+                restarts += 1;
+                let known = random.below(1 << 32) as u32;
+                Some(run.rewrite.switch(&packet, Alignment::Known(known)))
+            }
+        };
+        if let Some(stamp) = stamp {
+            first.get_or_insert(stamp.seq);
+            assert!(numbers.insert(stamp.seq), "number {} sent twice", stamp.seq);
+            let sent = run
+                .rewrite
+                .sent(stamp.seq as u16)
+                .map(|sent| (sent.source_seq, sent.stamp));
+            assert_eq!(sent, Some((packet.seq, stamp)));
+        }
+    }
+    assert!(
+        restarts > 0 && numbers.len() > 10_000,
+        "{restarts}, {}",
+        numbers.len()
+    );
+    assert_eq!(numbers.first().copied(), first);
 }

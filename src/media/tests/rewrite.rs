@@ -139,6 +139,22 @@ fn the_number_of_a_frame_left_out_stays_free_if_its_end_is_missing() {
     assert_eq!((seq(late), picture(late)), (Some(1), Some(42)));
 }
 
+/// Layers never leave such a frame out, but the numbers must not depend on it.
+#[test]
+fn the_number_of_a_frame_left_out_stays_free_if_its_start_is_missing() {
+    let mut story = Story::new();
+    let mut rewrite = Rewrite::video(0, 0);
+    let [key] = story.frame(Kind::Key);
+    let [lost, end] = story.frame(UPPER);
+    let [next] = story.frame(BASE);
+    rewrite.switch(&key, Alignment::Elapsed);
+    rewrite.skip(&end);
+    let next = rewrite.forward(&next);
+    assert_eq!((seq(next), picture(next)), (Some(2), Some(43)));
+    let late = rewrite.forward(&lost);
+    assert_eq!((seq(late), picture(late)), (Some(1), Some(42)));
+}
+
 #[test]
 fn a_new_layer_follows_directly() {
     let mut story = Story::new();

@@ -35,7 +35,7 @@ pub enum Kind {
 impl Kind {
     /// The pattern of three temporal layers that libwebrtc uses, synchronous every other cycle.
     pub fn of(number: u64) -> Self {
-        let sync = number / 4 % 2 == 0;
+        let sync = (number / 4).is_multiple_of(2);
         match number % 4 {
             0 => Self::Temporal {
                 layer: 0,
