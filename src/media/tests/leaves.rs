@@ -166,7 +166,7 @@ impl Run {
     }
 }
 
-/// Half a minute's meeting at random: targets change, key frames come when asked for or on their own.
+/// Half a minute at random: targets change, key frames come when asked for or on their own.
 fn run(seed: u64, network: Network) -> Run {
     let mut random = Random::seeded(seed);
     let start = Instant::now();

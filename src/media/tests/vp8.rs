@@ -27,67 +27,68 @@ fn a_full_descriptor_is_read() {
     assert_eq!((key.length, key.dimensions), (6, Some((640, 360))));
 }
 
+/// Payload, start, key, picture id, TL0, temporal, key index, length.
+type Row<'a> = (
+    &'a [u8],
+    bool,
+    bool,
+    Option<u16>,
+    Option<u8>,
+    u8,
+    Option<u8>,
+    u8,
+);
+const FORMS: &[Row<'_>] = &[
+    (&[0x10, 0x00], true, true, None, None, 0, None, 1),
+    (&[0x10, 0x01], true, false, None, None, 0, None, 1),
+    (&[0x00, 0x00], false, false, None, None, 0, None, 1),
+    (&[0x11, 0x00], false, false, None, None, 0, None, 1),
+    (
+        &[0x90, 0x80, 0x7f, 0x01],
+        true,
+        false,
+        Some(127),
+        None,
+        0,
+        None,
+        3,
+    ),
+    (
+        &[0x90, 0x80, 0x80, 0x05, 0x00],
+        true,
+        true,
+        Some(5),
+        None,
+        0,
+        None,
+        4,
+    ),
+    (
+        &[0x90, 0x60, 0x09, 0x80, 0x01],
+        true,
+        false,
+        None,
+        Some(9),
+        2,
+        None,
+        4,
+    ),
+    (
+        &[0x90, 0x10, 0xff, 0x01],
+        true,
+        false,
+        None,
+        None,
+        0,
+        Some(31),
+        3,
+    ),
+    (&[0x90, 0x00, 0x01], true, false, None, None, 0, None, 2),
+];
+
 #[test]
 fn each_form_is_read() {
-    // Payload, start, key, picture id, TL0, temporal, key index, length.
-    type Row<'a> = (
-        &'a [u8],
-        bool,
-        bool,
-        Option<u16>,
-        Option<u8>,
-        u8,
-        Option<u8>,
-        u8,
-    );
-    let rows: &[Row<'_>] = &[
-        (&[0x10, 0x00], true, true, None, None, 0, None, 1),
-        (&[0x10, 0x01], true, false, None, None, 0, None, 1),
-        (&[0x00, 0x00], false, false, None, None, 0, None, 1),
-        (&[0x11, 0x00], false, false, None, None, 0, None, 1),
-        (
-            &[0x90, 0x80, 0x7f, 0x01],
-            true,
-            false,
-            Some(127),
-            None,
-            0,
-            None,
-            3,
-        ),
-        (
-            &[0x90, 0x80, 0x80, 0x05, 0x00],
-            true,
-            true,
-            Some(5),
-            None,
-            0,
-            None,
-            4,
-        ),
-        (
-            &[0x90, 0x60, 0x09, 0x80, 0x01],
-            true,
-            false,
-            None,
-            Some(9),
-            2,
-            None,
-            4,
-        ),
-        (
-            &[0x90, 0x10, 0xff, 0x01],
-            true,
-            false,
-            None,
-            None,
-            0,
-            Some(31),
-            3,
-        ),
-        (&[0x90, 0x00, 0x01], true, false, None, None, 0, None, 2),
-    ];
-    for &(payload, start, key, picture, tl0, temporal, key_index, length) in rows {
+    for &(payload, start, key, picture, tl0, temporal, key_index, length) in FORMS {
         let read = parse(payload);
         assert_eq!(
             (read.start_of_frame, read.key_frame),
