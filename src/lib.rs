@@ -1,6 +1,14 @@
 //! Stellwerk: a media-plane SFU daemon.
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::disallowed_methods,
+        clippy::disallowed_types,
+        reason = "a test starts its virtual time somewhere"
+    )
+)]
 
 pub mod config;
 pub mod daemon;

@@ -248,7 +248,7 @@ pub enum Notice {
         /// The client's id, from the request.
         cid: String,
         /// The track as others see it.
-        track: TrackInfo,
+        track: Box<TrackInfo>,
     },
     /// An own track was not accepted.
     TrackRefused {

@@ -31,10 +31,10 @@ pub mod section;
 pub mod srtp;
 mod subscribing;
 mod subscription;
-mod timers;
-mod track;
 #[cfg(test)]
 mod tests;
+mod timers;
+mod track;
 
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;

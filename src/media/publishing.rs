@@ -109,7 +109,7 @@ impl Room {
             .iter()
             .find(|p| p.request.cid == request.cid)
         {
-            let track = known.info();
+            let track = Box::new(known.info());
             Some(Notice::TrackPublished {
                 cid: request.cid.clone(),
                 track,
@@ -268,7 +268,7 @@ impl Pending {
     fn notice(&self) -> Notice {
         Notice::TrackPublished {
             cid: self.request.cid.clone(),
-            track: self.info(),
+            track: Box::new(self.info()),
         }
     }
 

@@ -3,6 +3,11 @@
 //! `/metrics` shows the last reports of the workers, `/livez` that the process can answer,
 //! `/readyz` whether it makes sense to send clients here. The page is made at most once a second,
 //! whoever asks, and connections are few and short: a storm of scrapes costs the media nothing.
+#![expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "scrapes are off the packet path; ages of reports are compared here"
+)]
 
 mod exposition;
 

@@ -16,6 +16,10 @@
 //! A panic inside one participant is the shard's own matter. One that gets here ends the worker;
 //! the daemon sees the thread end, drains the others and exits with a failure, so that the service
 //! manager starts anew: half a node that looks healthy would be worse.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the worker is the clock of its shard"
+)]
 
 pub mod report;
 pub mod udp;

@@ -100,7 +100,7 @@ pub(super) fn reply(notice: Notice) -> Option<Reply> {
         Notice::TrackPublished { cid, track } => {
             Reply::TrackPublished(proto::TrackPublishedResponse {
                 cid,
-                track: Some(self::track(track)),
+                track: Some(self::track(*track)),
             })
         }
         Notice::TrackRefused { request, reason } => {
