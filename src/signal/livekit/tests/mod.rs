@@ -1,0 +1,510 @@
+//! The real listener and routes over loopback, with a worker that only pretends.
+
+mod house;
+
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use futures_util::SinkExt;
+use livekit_protocol as proto;
+use proto::signal_request::Message as Ask;
+use proto::signal_response::Message as Reply;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+
+use house::{House, grant, join_request, plain_join, token, wrap};
+
+const UPGRADE: &str = "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+                       Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nConnection: Upgrade\r\n";
+
+#[tokio::test]
+async fn every_answer_has_its_code_and_can_be_read_by_any_page() {
+    let house = House::new().await;
+    let (join, good) = (plain_join(), token("anna"));
+    let room = |name: &str| grant("anna", |grant| grant.room = Some(name.into()));
+    let (full, nobody) = (room("full"), grant("anna", |grant| grant.room_join = false));
+    let cases: [(String, &str, u16, &str); 18] = [
+        ("/".into(), "", 200, "OK"),
+        ("/nothing".into(), "", 404, "page not found"),
+        ("/settings/regions".into(), "", 404, ""),
+        ("/rtc".into(), UPGRADE, 401, "no token"),
+        (
+            format!("/rtc?access_token={good}"),
+            UPGRADE,
+            404,
+            "page not found",
+        ),
+        (
+            format!("/rtc/v1?access_token={good}"),
+            UPGRADE,
+            400,
+            "join_request is required",
+        ),
+        (
+            format!("/rtc/v1?access_token={good}&join_request={join}"),
+            "",
+            404,
+            "",
+        ),
+        (
+            format!("/rtc/v1?access_token={good}&join_request=AAAA"),
+            UPGRADE,
+            400,
+            "join_request",
+        ),
+        (
+            format!("/rtc/v1?access_token={good}x&join_request={join}"),
+            UPGRADE,
+            401,
+            "token",
+        ),
+        (
+            format!("/rtc/v1?access_token={nobody}&join_request={join}"),
+            UPGRADE,
+            401,
+            "permission",
+        ),
+        (
+            format!("/rtc/v1?access_token={full}&join_request={join}"),
+            UPGRADE,
+            503,
+            "full",
+        ),
+        (
+            format!("/rtc/v1?join_request={join}"),
+            UPGRADE,
+            401,
+            "no token",
+        ),
+        (
+            format!("/rtc/v1?access_token={good}&access_token={good}"),
+            UPGRADE,
+            400,
+            "query",
+        ),
+        (
+            format!("/rtc/v1/validate?access_token={good}&join_request={join}"),
+            "",
+            200,
+            "success",
+        ),
+        (
+            format!("/rtc/v1/validate?access_token={good}"),
+            "",
+            400,
+            "join_request is required",
+        ),
+        (
+            format!("/rtc/v1/validate?join_request={join}"),
+            "",
+            401,
+            "no token",
+        ),
+        (
+            "/rtc/v1/validate".into(),
+            "Authorization: Basic abc\r\n",
+            401,
+            "Bearer",
+        ),
+        ("/rtc/validate".into(), "", 404, "page not found"),
+    ];
+    for (path, headers, status, text) in cases {
+        let (head, body) = house.get(&path, headers).await;
+        assert!(
+            head.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{path}: {head}"
+        );
+        assert!(
+            head.contains("access-control-allow-origin: *"),
+            "{path}: {head}"
+        );
+        assert!(body.contains(text), "{path}: {body}");
+    }
+    for method in ["OPTIONS /rtc/v1/validate", "HEAD /"] {
+        let (head, body) = house.request(&format!("{method} HTTP/1.1\r\n")).await;
+        assert!(head.starts_with("HTTP/1.1 20") && body.is_empty(), "{head}");
+        assert!(head.contains("access-control-allow-origin: *"), "{head}");
+    }
+    assert_eq!(house.directory.sessions(), 0);
+    assert_eq!(house.stats.refused_full.load(Relaxed), 1);
+}
+
+#[tokio::test]
+async fn the_header_token_wins_and_double_slashes_don_t_matter() {
+    let house = House::new().await;
+    let (join, good) = (plain_join(), token("anna"));
+    let path = format!("//rtc//v1/validate?access_token=bad&join_request={join}");
+    let bearer = format!("Authorization: Bearer {good}\r\n");
+    let (head, body) = house.get(&path, &bearer).await;
+    assert!(head.contains(" 200 ") && body == "success", "{head}");
+    let path = format!("/rtc/v1/validate?access_token={good}&join_request={join}");
+    let (head, _) = house.get(&path, "Authorization: Bearer bad\r\n").await;
+    assert!(head.contains(" 401 "), "{head}");
+
+    let url = format!("ws://{}//rtc/v1?join_request={join}", house.address);
+    let mut request = url.into_client_request().unwrap();
+    let value = format!("Bearer {good}").parse().unwrap();
+    request.headers_mut().insert("Authorization", value);
+    tokio_tungstenite::connect_async(request).await.unwrap();
+}
+
+#[tokio::test]
+async fn joins_in_all_encodings_get_a_complete_join_response() {
+    let house = House::new().await;
+    for (gzip, padded) in [(true, true), (true, false), (false, true), (false, false)] {
+        let mut request = join_request();
+        // Makes the length one that needs padding.
+        request.metadata = "x".repeat(7 + usize::from(padded));
+        let text = wrap(&request, gzip, padded);
+        let mut client = house.connect(&text, &token("anna")).await;
+        let Reply::Join(join) = client.read().await else {
+            panic!("no JoinResponse");
+        };
+        assert_eq!(join.server_version, "1.13.6");
+        assert_eq!((join.ping_timeout, join.ping_interval), (15, 5));
+        assert_eq!(join.sif_trailer.len(), 32);
+        assert!(join.fast_publish && !join.subscriber_primary);
+        assert_eq!(join.enabled_publish_codecs[0].mime, "video/VP8");
+        assert_eq!(join.participant.unwrap().identity, "anna");
+        assert_eq!(join.other_participants[0].identity, "bert");
+        assert!(join.server_info.unwrap().node_id.starts_with("ND_"));
+    }
+    // The token doesn't allow own metadata; another one does.
+    let mut request = join_request();
+    request.metadata = "mine".to_owned();
+    let allowed = grant("anna", |grant| grant.permissions.update_metadata = true);
+    let mut client = house.connect(&wrap(&request, true, true), &allowed).await;
+    let Reply::Join(join) = client.read().await else {
+        panic!("no JoinResponse");
+    };
+    assert_eq!(join.participant.unwrap().metadata, "mine");
+    request.metadata = "m".repeat(600_000);
+    let path = format!(
+        "/rtc/v1?access_token={allowed}&join_request={}",
+        wrap(&request, true, true)
+    );
+    assert_eq!(house.try_connect(&path).await.err(), Some(400));
+}
+
+#[tokio::test]
+async fn tracks_and_offer_of_the_join_follow_the_join_response() {
+    let mut house = House::new().await;
+    let mut request = join_request();
+    let layer = |quality: proto::VideoQuality| proto::VideoLayer {
+        quality: quality as i32,
+        ..Default::default()
+    };
+    request.add_track_requests = vec![proto::AddTrackRequest {
+        cid: "camera-1".to_owned(),
+        r#type: proto::TrackType::Video as i32,
+        source: proto::TrackSource::Camera as i32,
+        layers: vec![
+            layer(proto::VideoQuality::High),
+            layer(proto::VideoQuality::Low),
+        ],
+        encryption: 1,
+        ..Default::default()
+    }];
+    request.publisher_offer = Some(proto::SessionDescription {
+        id: 1,
+        sdp: "v=0".to_owned(),
+        ..Default::default()
+    });
+    let mut client = house
+        .connect(&wrap(&request, true, true), &token("anna"))
+        .await;
+    assert!(matches!(client.read().await, Reply::Join(_)));
+    let Reply::TrackPublished(published) = client.read().await else {
+        panic!("no TrackPublished");
+    };
+    assert_eq!(published.cid, "camera-1");
+    let track = published.track.unwrap();
+    assert_eq!((track.stream.as_str(), track.encryption), ("camera", 1));
+    let spatial: Vec<_> = track.codecs[0]
+        .layers
+        .iter()
+        .map(|layer| &*layer.rid)
+        .collect();
+    assert_eq!(spatial, ["q", "h"]);
+    assert_eq!(track.codecs[0].mime_type, "video/VP8");
+    let Reply::Answer(answer) = client.read().await else {
+        panic!("no answer");
+    };
+    assert_eq!((answer.id, answer.r#type.as_str()), (1, "answer"));
+    assert_eq!(answer.mid_to_track_id["3"], "TR_VCabc");
+    let heard = [
+        house.hears().await,
+        house.hears().await,
+        house.hears().await,
+    ];
+    assert_eq!(heard, ["join", "AddTrack", "Offer"]);
+}
+
+#[tokio::test]
+async fn requests_are_answered_by_who_can() {
+    let house = House::new().await;
+    let mut client = house.joined().await;
+    client.say(Ask::Ping(5)).await;
+    assert!(matches!(client.read().await, Reply::Pong(ms) if ms > 1_600_000_000_000));
+    let ping = proto::Ping {
+        timestamp: 77,
+        rtt: 1,
+    };
+    client.say(Ask::PingReq(ping)).await;
+    let Reply::PongResp(pong) = client.read().await else {
+        panic!("no pong");
+    };
+    assert!(pong.last_ping_timestamp == 77 && pong.timestamp > 1_600_000_000_000);
+
+    let update = proto::UpdateParticipantMetadata {
+        request_id: 9,
+        ..Default::default()
+    };
+    client.say(Ask::UpdateMetadata(update)).await;
+    client
+        .say(Ask::PublishDataTrackRequest(Default::default()))
+        .await;
+    let sid = "TR_x".to_owned();
+    client
+        .say(Ask::Mute(proto::MuteTrackRequest { sid, muted: true }))
+        .await;
+    client.say(Ask::SyncState(Default::default())).await;
+    // 100 layers, and a field we don't know.
+    let mut track = proto::AddTrackRequest {
+        r#type: proto::TrackType::Video as i32,
+        ..Default::default()
+    };
+    track.layers = vec![Default::default(); 100];
+    client.say(Ask::AddTrack(track)).await;
+    client
+        .0
+        .send(Message::Binary(vec![0xfa, 0x06, 0x01, 0x78].into()))
+        .await
+        .unwrap();
+    use proto::request_response::Reason;
+    let wanted = [
+        (9, Reason::NotAllowed),
+        (0, Reason::UnsupportedType),
+        (0, Reason::NotFound),
+        (0, Reason::LimitExceeded),
+    ];
+    let mut reasons = Vec::new();
+    for _ in &wanted {
+        let Reply::RequestResponse(response) = client.read().await else {
+            panic!("no RequestResponse");
+        };
+        assert!(response.request.is_some());
+        reasons.push((response.request_id, response.reason()));
+    }
+    reasons.sort_unstable_by_key(|(_, reason)| wanted.iter().position(|(_, r)| r == reason));
+    assert_eq!(reasons, wanted);
+    client.say(Ask::Ping(6)).await;
+    assert!(matches!(client.read().await, Reply::Pong(_)));
+}
+
+#[tokio::test]
+async fn a_text_is_answered_in_json_and_a_binary_in_binary() {
+    let house = House::new().await;
+    let mut client = house.joined().await;
+    let text = r#"{"pingReq":{"timestamp":"42"},"novelty":1}"#;
+    client.0.send(Message::Text(text.into())).await.unwrap();
+    let Some(Ok(Message::Text(text))) = client.next().await else {
+        panic!("no text");
+    };
+    assert!(text.contains("\"lastPingTimestamp\":\"42\""), "{text}");
+    client.say(Ask::Ping(6)).await;
+    assert!(matches!(client.read().await, Reply::Pong(_)));
+}
+
+#[tokio::test]
+async fn a_leave_ends_the_session_and_a_lost_socket_is_reported() {
+    let mut house = House::new().await;
+    let mut client = house.joined().await;
+    client.say(Ask::Leave(Default::default())).await;
+    assert_eq!(client.close_code().await, 1000);
+    let client = house.joined().await;
+    drop(client);
+    let mut heard = Vec::new();
+    for _ in 0..4 {
+        heard.push(house.hears().await);
+    }
+    assert_eq!(heard, ["join", "Leave", "join", "closed"]);
+    while house.directory.sessions() > 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_resume_is_told_to_join_anew() {
+    let mut house = House::new().await;
+    let mut request = join_request();
+    request.reconnect = true;
+    request.participant_sid = "PA_somebodyelse".to_owned();
+    let text = wrap(&request, true, true);
+    let mut client = house.connect(&text, &token("anna")).await;
+    let Reply::Leave(leave) = client.read().await else {
+        panic!("no leave");
+    };
+    assert_eq!(leave.action(), proto::leave_request::Action::Reconnect);
+    assert_eq!(leave.reason(), proto::DisconnectReason::StateMismatch);
+    assert_eq!(client.close_code().await, 1000);
+    assert!(house.heard.try_recv().is_err(), "the worker heard nothing");
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_is_closed() {
+    let mut house = House::with(|config| config.limits.pending_notices = 16).await;
+    let mut client = house.joined().await;
+    client.say(Ask::Subscription(Default::default())).await;
+    while house.hears().await != "full" {}
+    // The channel is full, the session hangs in a write: let its deadline come.
+    tokio::time::pause();
+    while house.stats.slow_readers.load(Relaxed) == 0 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    while house.stats.sessions_open.load(Relaxed) > 0 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+#[tokio::test]
+async fn messages_too_large_or_senseless_end_the_session() {
+    let house = House::with(|config| config.limits.signal_requests_per_second = 3).await;
+    let mut client = house.joined().await;
+    let garbage = Message::Binary(vec![0x0a, 0xff, 0xff].into());
+    client.0.send(garbage).await.unwrap();
+    assert_eq!(client.close_code().await, 1007);
+    let mut client = house.joined().await;
+    let huge = Message::Binary(vec![0; 3 << 20].into());
+    // The rest of it may meet a closed socket.
+    let _ = client.0.send(huge).await;
+    while house.stats.oversized_messages.load(Relaxed) == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(house.stats.malformed_messages.load(Relaxed), 1);
+
+    let mut client = house.joined().await;
+    let start = tokio::time::Instant::now();
+    for n in 0..7 {
+        client.say(Ask::Ping(n)).await;
+    }
+    for _ in 0..7 {
+        assert!(matches!(client.read().await, Reply::Pong(_)));
+    }
+    assert!(
+        start.elapsed() > Duration::from_secs(1),
+        "three in a second"
+    );
+    assert!(house.stats.rate_limited.load(Relaxed) >= 2);
+}
+
+#[tokio::test]
+async fn a_missing_room_is_named_so_in_both_places() {
+    let house = House::with(|config| config.rooms.auto_create = false).await;
+    let (join, good) = (plain_join(), token("anna"));
+    let query = format!("access_token={good}&join_request={join}");
+    for path in ["/rtc/v1", "/rtc/v1/validate", "/rtc"] {
+        let (head, body) = house.get(&format!("{path}?{query}"), UPGRADE).await;
+        assert!(head.contains(" 404 "), "{head}");
+        assert!(body.contains("requested room does not exist"), "{body}");
+    }
+    let maker = grant("anna", |grant| grant.room_create = true);
+    let path = format!("/rtc/v1?access_token={maker}&join_request={join}");
+    assert!(house.try_connect(&path).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_silent_shard_is_a_503_and_its_answer_is_not_awaited_for_ever() {
+    let mut house = House::new().await;
+    let silent = grant("anna", |grant| grant.room = Some("silent".into()));
+    let path = format!(
+        "/rtc/v1?access_token={silent}&join_request={}",
+        plain_join()
+    );
+    tokio::time::pause();
+    let (head, _) = house.get(&path, UPGRADE).await;
+    assert!(head.contains(" 503 "), "{head}");
+    assert_eq!(house.hears().await, "join");
+    assert_eq!(house.hears().await, "closed");
+}
+
+#[tokio::test]
+async fn a_stop_sends_everybody_away_and_waits_for_them() {
+    let mut house = House::new().await;
+    let mut client = house.joined().await;
+    house.directory.shut_down().await;
+    let query = format!(
+        "access_token={}&join_request={}",
+        token("bert"),
+        plain_join()
+    );
+    let (head, _) = house.get(&format!("/rtc/v1/validate?{query}"), "").await;
+    assert!(head.contains(" 503 "), "{head}");
+    house.stop.send(true).unwrap();
+    let Reply::Leave(leave) = client.read().await else {
+        panic!("no leave");
+    };
+    assert_eq!(leave.action(), proto::leave_request::Action::Reconnect);
+    assert!(leave.can_reconnect);
+    assert_eq!(client.close_code().await, 1000);
+    drop(client);
+    (&mut house.served).await.unwrap();
+    assert!(TcpStream::connect(house.address).await.is_err());
+}
+
+#[tokio::test]
+async fn connections_are_bounded_in_time_size_and_number() {
+    let house = House::with(|config| {
+        config.http.header_timeout = Duration::from_millis(300);
+        config.http.connections_per_address = 2;
+    })
+    .await;
+    let mut first = TcpStream::connect(house.address).await.unwrap();
+    first.write_all(b"GET / HTTP/1.1\r\nHost:").await.unwrap();
+    let _second = TcpStream::connect(house.address).await.unwrap();
+    let mut third = TcpStream::connect(house.address).await.unwrap();
+    assert_eq!(
+        third.read(&mut [0; 9]).await.unwrap_or(0),
+        0,
+        "one too many"
+    );
+    // The one with half a head is closed, which makes room.
+    while first.read(&mut [0; 99]).await.unwrap_or(0) > 0 {}
+    while house.stats.connections_refused.load(Relaxed) == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    tokio::time::sleep(Duration::from_millis(400)).await;
+
+    let long = format!("/?x={}", "x".repeat(20_000));
+    assert!(house.get(&long, "").await.0.contains(" 200 "));
+    let mut stream = TcpStream::connect(house.address).await.unwrap();
+    let endless = format!("GET / HTTP/1.1\r\nx: {}", "x".repeat(200_000));
+    // The rest may meet a closed socket, and so may the answer.
+    let _ = stream.write_all(endless.as_bytes()).await;
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer).await;
+    assert!(
+        answer.is_empty() || answer.starts_with(b"HTTP/1.1 431 "),
+        "{answer:?}"
+    );
+}
+
+#[tokio::test]
+async fn listed_origins_are_let_in_and_others_are_not() {
+    let ours = "https://call.example.org";
+    let house = House::with(|config| config.http.origins = vec![ours.to_owned()]).await;
+    let (head, _) = house.get("/", &format!("Origin: {ours}\r\n")).await;
+    let wanted = format!("access-control-allow-origin: {ours}");
+    assert!(head.contains(" 200 ") && head.contains(&wanted), "{head}");
+    let (head, _) = house
+        .get("/", "Origin: https://elsewhere.example\r\n")
+        .await;
+    assert!(
+        head.contains(" 403 ") && !head.contains("allow-origin"),
+        "{head}"
+    );
+    let (head, _) = house.get("/", "").await;
+    assert!(head.contains(" 200 "), "{head}");
+}
