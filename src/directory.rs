@@ -219,6 +219,11 @@ impl Placement {
         }
     }
 
+    /// Whether the worker has ended, which it doesn't before the daemon does unless it failed.
+    pub fn worker_is_gone(&self) -> bool {
+        self.mailbox().is_closed()
+    }
+
     fn mailbox(&self) -> &mpsc::Sender<Mail> {
         &self.directory.workers[self.worker].mailbox
     }

@@ -88,7 +88,7 @@ pub(super) struct Slot {
     _held: Arc<(OwnedSemaphorePermit, Option<AddressHold>)>,
 }
 
-/// Connections per address. Locked when a connection comes and goes. No larger than the number of connections.
+/// Connections per address. Locked when one comes and goes. No larger than their number.
 #[expect(clippy::disallowed_types, reason = "signalling is off the packet path")]
 struct Addresses {
     counts: std::sync::Mutex<HashMap<IpAddr, usize>>,

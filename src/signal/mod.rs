@@ -1,6 +1,6 @@
 //! Signalling: HTTP and WebSocket on one side, `media::message` on the other.
 //!
-//! [`serve`] takes connections ([`http`]), the routes below lead to an adapter ([`livekit`] is
+//! [`serve`] takes connections (`http`), the routes below lead to an adapter (`livekit` is
 //! the only one so far), and an adapter speaks with shards through the directory. What is not
 //! here: TLS (a proxy's work), RTP, and anything that outlives a connection.
 
@@ -84,9 +84,15 @@ fn router(signal: Arc<Signal>) -> axum::Router {
     axum::Router::new()
         .route("/", get("OK"))
         .merge(livekit::routes())
-        .fallback(|| async { (StatusCode::NOT_FOUND, "404 page not found\n") })
+        .fallback(not_found)
         .layer(middleware::from_fn_with_state(signal.clone(), cross_origin))
         .with_state(signal)
+}
+
+/// The answer to a path we don't have. It must not speak of a missing room: on `/rtc/v1` clients
+/// would take that for the end, instead of trying `/rtc`.
+async fn not_found() -> (StatusCode, &'static str) {
+    (StatusCode::NOT_FOUND, "404 page not found\n")
 }
 
 /// Answers preflights, turns pages of foreign origins away, and marks every answer as readable.

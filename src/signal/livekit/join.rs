@@ -16,6 +16,7 @@ use livekit_protocol as proto;
 use prost::Message;
 use serde::Deserialize;
 
+use super::decode;
 use crate::config;
 use crate::ids::{RoomName, SessionKey};
 use crate::media::message::{ClientInfo, Join, Refusal};
@@ -85,7 +86,10 @@ pub(super) fn admit(signal: &Signal, uri: &Uri, headers: &HeaderMap) -> Result<A
     let text = parameters.join_request.filter(|text| !text.is_empty());
     let text = text.ok_or(Refused::JoinRequestMissing)?;
     let limits = &signal.config.limits;
-    let request = read(&text, limits.join_request_bytes.get())?;
+    // Tracks beyond what a participant may have are refused, one of them in words.
+    let tracks_max = limits.tracks_per_participant.saturating_add(1);
+    let bytes = unwrap(&text, limits.join_request_bytes.get())?;
+    let request = decode::join_request(&bytes, tracks_max).map_err(|_| Refused::JoinRequest)?;
     let mut admission = Admission {
         room,
         create_room: signal.config.rooms.auto_create || grant.room_create,
@@ -102,9 +106,6 @@ pub(super) fn admit(signal: &Signal, uri: &Uri, headers: &HeaderMap) -> Result<A
         admission.auto_subscribe = settings.auto_subscribe;
         admission.adaptive_stream = settings.adaptive_stream;
     }
-    // More than a participant may have are refused one by one, as far as it is worth the words.
-    let tracks_max = limits.tracks_per_participant.saturating_add(1);
-    admission.tracks.truncate(tracks_max);
     let own = request.participant_attributes;
     admission.describe(request.metadata, own, limits)?;
     Ok(admission)
@@ -219,7 +220,7 @@ fn bearer(value: Option<&str>) -> Option<&str> {
         .then_some(token.trim())
 }
 
-fn read(text: &str, bytes_max: usize) -> Result<proto::JoinRequest, Refused> {
+fn unwrap(text: &str, bytes_max: usize) -> Result<Vec<u8>, Refused> {
     let wrapped = BASE64URL.decode(text).map_err(|_| Refused::JoinRequest)?;
     let wrapped = proto::WrappedJoinRequest::decode(wrapped.as_slice());
     let wrapped = wrapped.map_err(|_| Refused::JoinRequest)?;
@@ -232,7 +233,7 @@ fn read(text: &str, bytes_max: usize) -> Result<proto::JoinRequest, Refused> {
     if bytes.len() > bytes_max {
         return Err(Refused::JoinRequest);
     }
-    proto::JoinRequest::decode(bytes.as_slice()).map_err(|_| Refused::JoinRequest)
+    Ok(bytes)
 }
 
 /// Inflates at most one byte more than allowed.
@@ -272,13 +273,13 @@ mod tests {
             join_request: bomb,
         };
         let text = BASE64URL.encode(wrapped.encode_to_vec());
-        assert_eq!(read(&text, 1000), Err(Refused::JoinRequest));
+        assert_eq!(unwrap(&text, 1000), Err(Refused::JoinRequest));
     }
 
     #[test]
     fn garbage_is_refused() {
-        for text in ["*", "AAAA", "CAESA", "_____w=="] {
-            assert_eq!(read(text, 1000), Err(Refused::JoinRequest), "{text}");
+        for text in ["*", "AAAA", "_____w=="] {
+            assert_eq!(unwrap(text, 1000), Err(Refused::JoinRequest), "{text}");
         }
     }
 

@@ -12,6 +12,7 @@
 //! clients; its absence is a 404), and resumes (every session is unknown, which clients take as
 //! the order to join anew).
 
+mod decode;
 mod join;
 mod request;
 mod session;
@@ -23,18 +24,18 @@ mod tests;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Extension;
 use axum::Router;
 use axum::extract::State;
 use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
-use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use axum::{Extension, http};
 use tokio::sync::mpsc;
 
 use super::http::Slot;
-use super::{Signal, Stats};
+use super::{Signal, Stats, not_found};
 use crate::media::message::{Joined, Notice, Refusal};
 use join::{Admission, Refused};
 use session::{Link, Session};
@@ -74,10 +75,17 @@ async fn connect(
     headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Response {
+    // No joins by query parameters yet: to clients which want one, this path is unknown.
+    let has_join_request = uri
+        .query()
+        .is_some_and(|query| query.contains("join_request="));
+    if uri.path() == "/rtc" && !has_join_request {
+        return not_found().await.into_response();
+    }
     let result = match join::admit(&signal, &uri, &headers) {
-        // No join by query parameters: to clients this path is unknown.
-        Err(Refused::JoinRequestMissing) if uri.path() == "/rtc" => {
-            return (StatusCode::NOT_FOUND, "404 page not found\n").into_response();
+        // Somebody who just looks what is here.
+        Err(Refused::TokenMissing) if !headers.contains_key(header::UPGRADE) => {
+            return StatusCode::NOT_FOUND.into_response();
         }
         Err(refused) => Err(refused),
         Ok(admission) => match upgrade {
@@ -158,7 +166,7 @@ async fn ask_shard(signal: &Signal, admission: &Admission) -> Result<(Link, Box<
 
 impl IntoResponse for Refused {
     fn into_response(self) -> Response {
-        let status = http::StatusCode::from_u16(self.status());
+        let status = StatusCode::from_u16(self.status());
         let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         (status, self.to_string()).into_response()
     }

@@ -18,6 +18,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout};
 use tungstenite::error::Error as SocketError;
 
+use super::decode;
 use super::join::Admission;
 use super::request::{self, Action};
 use super::wire;
@@ -116,6 +117,16 @@ impl Link {
     /// The shard knows that the session ended.
     pub fn is_over(&mut self) {
         self.over = true;
+    }
+
+    /// Why no more notices come, though the stay isn't over.
+    fn cut_off(&mut self) -> End {
+        self.over = true;
+        if self.placement.worker_is_gone() {
+            End::WorkerGone
+        } else {
+            End::SlowReader
+        }
     }
 
     async fn ask(&self, request: Request) -> Result<(), End> {
@@ -217,11 +228,8 @@ async fn converse(signal: &Signal, link: &mut Link, wire: &mut Wire) -> End {
         let step = tokio::select! {
             notice = link.notices.recv() => match notice {
                 Some(notice) => tell(wire, notice).await,
-                // The worker drops the channel when it is full, or when it ends itself.
-                None => {
-                    link.is_over();
-                    Err(End::SlowReader)
-                }
+                // The worker drops the channel when it is full, and with its own end.
+                None => Err(link.cut_off()),
             },
             message = wire.socket.recv(), if !waiting => {
                 if pace.spend() {
@@ -271,11 +279,11 @@ async fn hear(
         Some(Ok(Message::Ping(_) | Message::Pong(_))) => return Ok(()),
         Some(Ok(Message::Binary(bytes))) => {
             wire.format = Format::Binary;
-            proto::SignalRequest::decode(bytes).map_err(|_| End::Malformed)?
+            decode::signal_request(&bytes).map_err(|_| End::Malformed)?
         }
         Some(Ok(Message::Text(text))) => {
             wire.format = Format::Json;
-            serde_json::from_str(&text).map_err(|_| End::Malformed)?
+            decode::signal_request_json(&text).map_err(|_| End::Malformed)?
         }
     };
     Stats::count(&wire.stats.messages_in);

@@ -1,0 +1,224 @@
+//! Reads protobuf from strangers without letting it grow.
+//!
+//! A decoded message can be two hundred times its bytes: an empty submessage in a repeated field
+//! takes two bytes on the wire, and a track's whole struct in memory. So before the decoder runs,
+//! the outermost fields are walked. Only those we use are decoded at all, and only the few that
+//! carry long texts, which don't grow, may be long. Unknown fields are skipped, as protobuf wants.
+
+use livekit_protocol as proto;
+use prost::Message;
+
+/// Bytes of a field that carries lists. A track announces itself in 1 KiB, and 4000 track ids fit.
+/// A longer one makes the message unreadable.
+const FIELD_BYTES_MAX: usize = 64 * 1024;
+
+/// Bytes of a message in JSON, where there is no walk before. Only tests of clients speak it.
+const JSON_BYTES_MAX: usize = 128 * 1024;
+
+/// Messages we act on, by their numbers in `SignalRequest`. A test holds this against what
+/// `request` does.
+const REQUESTS: [u64; 11] = [OFFER, 3, 4, 5, 6, 7, 8, 14, UPDATE_METADATA, 16, 19];
+
+/// Carries SDP.
+const OFFER: u64 = 1;
+
+/// Carries metadata.
+const UPDATE_METADATA: u64 = 15;
+
+/// Numbers of fields in `JoinRequest`.
+mod join {
+    /// Bounded in number as well as in size.
+    pub const TRACK: u64 = 5;
+    /// Parts of a resume: what would be in it is of no use without the session.
+    pub const SYNC_STATE: u64 = 10;
+    /// The fields with long texts: metadata, attributes, offer.
+    pub const LONG: [u64; 3] = [3, 4, 6];
+}
+
+/// The bytes are no such message, or too long for one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Unreadable;
+
+/// One outermost field.
+struct Field<'a> {
+    number: u64,
+    /// With number and length.
+    whole: &'a [u8],
+}
+
+/// The last message in `bytes` that we act on; there is no more than one in practice.
+pub(super) fn signal_request(bytes: &[u8]) -> Result<proto::SignalRequest, Unreadable> {
+    let mut last = None;
+    let mut rest = bytes;
+    while let Some(field) = next_field(&mut rest)? {
+        if REQUESTS.contains(&field.number) {
+            last = Some(field);
+        }
+    }
+    let Some(field) = last else {
+        return Ok(proto::SignalRequest::default());
+    };
+    let may_be_long = [OFFER, UPDATE_METADATA].contains(&field.number);
+    field.check_length(may_be_long)?;
+    proto::SignalRequest::decode(field.whole).map_err(|_| Unreadable)
+}
+
+/// The same in JSON.
+pub(super) fn signal_request_json(text: &str) -> Result<proto::SignalRequest, Unreadable> {
+    if text.len() > JSON_BYTES_MAX {
+        return Err(Unreadable);
+    }
+    serde_json::from_str(text).map_err(|_| Unreadable)
+}
+
+/// A join request with at most `tracks_max` announced tracks.
+pub(super) fn join_request(
+    bytes: &[u8],
+    tracks_max: usize,
+) -> Result<proto::JoinRequest, Unreadable> {
+    let mut request = proto::JoinRequest::default();
+    let mut rest = bytes;
+    while let Some(field) = next_field(&mut rest)? {
+        let too_many =
+            field.number == join::TRACK && request.add_track_requests.len() >= tracks_max;
+        if too_many || field.number == join::SYNC_STATE {
+            continue;
+        }
+        field.check_length(join::LONG.contains(&field.number))?;
+        request.merge(field.whole).map_err(|_| Unreadable)?;
+    }
+    Ok(request)
+}
+
+impl Field<'_> {
+    fn check_length(&self, may_be_long: bool) -> Result<(), Unreadable> {
+        if self.whole.len() > FIELD_BYTES_MAX && !may_be_long {
+            return Err(Unreadable);
+        }
+        Ok(())
+    }
+}
+
+/// Cuts the next field off `rest`. Groups are no part of today's protobuf and unreadable.
+fn next_field<'a>(rest: &mut &'a [u8]) -> Result<Option<Field<'a>>, Unreadable> {
+    if rest.is_empty() {
+        return Ok(None);
+    }
+    let all = *rest;
+    let key = varint(rest)?;
+    let length = match key & 7 {
+        0 => {
+            varint(rest)?;
+            0
+        }
+        1 => 8,
+        2 => usize::try_from(varint(rest)?).map_err(|_| Unreadable)?,
+        5 => 4,
+        _ => return Err(Unreadable),
+    };
+    *rest = rest.get(length..).ok_or(Unreadable)?;
+    let whole = &all[..all.len() - rest.len()];
+    Ok(Some(Field {
+        number: key >> 3,
+        whole,
+    }))
+}
+
+fn varint(rest: &mut &[u8]) -> Result<u64, Unreadable> {
+    let mut value = 0;
+    for place in 0..10 {
+        let (&byte, after) = rest.split_first().ok_or(Unreadable)?;
+        *rest = after;
+        value |= u64::from(byte & 0x7f) << (7 * place);
+        if byte < 0x80 {
+            return Ok(value);
+        }
+    }
+    Err(Unreadable)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proto::signal_request::Message as Ask;
+
+    fn bytes(message: Ask) -> Vec<u8> {
+        let message = Some(message);
+        proto::SignalRequest { message }.encode_to_vec()
+    }
+
+    #[test]
+    fn all_we_act_on_is_read_and_nothing_else() {
+        let read = |message: Ask| signal_request(&bytes(message)).unwrap().message.is_some();
+        let acted_on = [
+            Ask::Offer(Default::default()),
+            Ask::Trickle(Default::default()),
+            Ask::AddTrack(Default::default()),
+            Ask::Mute(Default::default()),
+            Ask::Subscription(Default::default()),
+            Ask::TrackSetting(Default::default()),
+            Ask::Leave(Default::default()),
+            Ask::Ping(-1),
+            Ask::UpdateMetadata(Default::default()),
+            Ask::PingReq(Default::default()),
+            Ask::PublishDataTrackRequest(Default::default()),
+        ];
+        assert_eq!(acted_on.len(), REQUESTS.len());
+        assert!(acted_on.into_iter().all(read));
+        assert!(!read(Ask::SyncState(Default::default())));
+        assert!(!read(Ask::Simulate(Default::default())));
+    }
+
+    #[test]
+    fn lists_are_bounded_and_texts_are_not() {
+        let track = proto::AddTrackRequest {
+            layers: vec![Default::default(); 40_000],
+            ..Default::default()
+        };
+        assert_eq!(
+            signal_request(&bytes(Ask::AddTrack(track.clone()))),
+            Err(Unreadable)
+        );
+        let sdp = "v".repeat(500_000);
+        let offer = proto::SessionDescription {
+            sdp,
+            ..Default::default()
+        };
+        assert!(signal_request(&bytes(Ask::Offer(offer.clone()))).is_ok());
+
+        let mut join = proto::JoinRequest {
+            add_track_requests: vec![Default::default(); 1000],
+            publisher_offer: Some(offer),
+            metadata: "m".repeat(100_000),
+            sync_state: Some(proto::SyncState {
+                publish_tracks: vec![Default::default(); 100_000],
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        let read = join_request(&join.encode_to_vec(), 33).unwrap();
+        assert_eq!(read.add_track_requests.len(), 33);
+        assert!(read.sync_state.is_none() && read.metadata.len() == 100_000);
+        assert_eq!(read.publisher_offer, join.publisher_offer);
+        join.add_track_requests = vec![track];
+        assert_eq!(join_request(&join.encode_to_vec(), 33), Err(Unreadable));
+    }
+
+    #[test]
+    fn cut_and_senseless_bytes_are_unreadable() {
+        let whole = bytes(Ask::Ping(i64::MAX));
+        for length in 1..whole.len() {
+            assert_eq!(signal_request(&whole[..length]), Err(Unreadable));
+        }
+        let endless = [0xff; 40];
+        let group = [0x0b, 0x0c];
+        let long = [0x0a, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f];
+        for bytes in [&endless[..], &group, &long] {
+            assert_eq!(signal_request(bytes), Err(Unreadable));
+        }
+        let mut newer = vec![0xfa, 0x06, 0x01, 0x78];
+        newer.extend(bytes(Ask::Ping(1)));
+        assert_eq!(signal_request(&newer).unwrap().message, Some(Ask::Ping(1)));
+        assert!(signal_request_json(&" ".repeat(JSON_BYTES_MAX + 1)).is_err());
+    }
+}
