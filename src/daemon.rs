@@ -359,10 +359,9 @@ fn bind_worker(config: &Config, addresses: &[IpAddr], worker: u16) -> Result<Vec
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
-
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::{TcpStream, UdpSocket};
+    use tokio::time::Instant;
 
     use super::*;
     use crate::config::{Overrides, Sources};

@@ -6,7 +6,7 @@
 #![expect(
     clippy::disallowed_methods,
     clippy::disallowed_types,
-    reason = "scrapes are off the packet path; ages of reports are compared here"
+    reason = "off the packet path: the age of a page needs a clock, its making a lock"
 )]
 
 mod exposition;

@@ -18,7 +18,7 @@
 //! manager starts anew: half a node that looks healthy would be worse.
 #![expect(
     clippy::disallowed_methods,
-    reason = "the worker is the clock of its shard"
+    reason = "the worker reads the clock so that nobody behind it does"
 )]
 
 pub mod report;
