@@ -429,6 +429,21 @@ mod tests {
         assert!(asked_at.elapsed() < config.shutdown.deadline + STOP_TIME_MAX);
     }
 
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn the_end_of_a_worker_is_noticed() {
+        let config = Arc::new(config().await);
+        let listeners = Listeners::bind(&config).await.unwrap();
+        let mut daemon = Daemon::start(config, listeners).unwrap();
+        let worker = daemon.workers.pop().unwrap();
+        worker.stop().unwrap();
+        let patience = Duration::from_secs(10);
+        let noticed = tokio::time::timeout(patience, daemon.worker_ended()).await;
+        noticed.unwrap();
+        let (_asker, asked) = mpsc::channel(SIGNALS);
+        daemon.drain(asked).await;
+        daemon.stop().await.unwrap();
+    }
+
     #[tokio::test]
     async fn a_port_in_use_names_the_address_and_the_remedy() {
         let config = config().await;

@@ -6,12 +6,10 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use prometheus::proto::{
-    Bucket, Counter, Gauge, Histogram as ProtoHistogram, LabelPair, Metric, MetricFamily,
-    MetricType,
-};
+use prometheus::proto::{MetricFamily, MetricType};
 
-use crate::media::counters::{Counters, Dropped, Histogram};
+use super::page::{Page, gauge, label};
+use crate::media::counters::{Counters, Dropped};
 use crate::media::message::LeaveReason;
 use crate::signal::Stats;
 use crate::worker::report::{Report, Tally};
@@ -40,7 +38,7 @@ pub fn families(reports: &[Report], signal: &Stats) -> Vec<MetricFamily> {
     page.load(reports);
     page.signal(signal);
     page.refusals(signal);
-    page.families
+    page.into_families()
 }
 
 /// Adds the counters of another shard. Every field is named, so that a new one can't be forgotten.
@@ -97,12 +95,6 @@ fn add_each(total: &mut [u64], other: &[u64]) {
     for (total, other) in total.iter_mut().zip(other) {
         *total += other;
     }
-}
-
-/// The families written so far. Names are given without the prefix.
-#[derive(Default)]
-struct Page {
-    families: Vec<MetricFamily>,
 }
 
 impl Page {
@@ -393,87 +385,6 @@ impl Page {
             ],
         );
     }
-
-    fn gauge(&mut self, name: &str, help: &str, value: u64) {
-        let metrics = vec![gauge(value as f64, Vec::new())];
-        self.push(name, help, MetricType::GAUGE, metrics);
-    }
-
-    fn gauges(&mut self, name: &str, help: &str, labels: (&str, &[&str]), values: &[u64]) {
-        let metrics = labelled(labels, values)
-            .map(|(label, value)| gauge(value, label))
-            .collect();
-        self.push(name, help, MetricType::GAUGE, metrics);
-    }
-
-    fn counter(&mut self, name: &str, help: &str, value: u64) {
-        let metrics = vec![counter(value as f64, Vec::new())];
-        self.push(name, help, MetricType::COUNTER, metrics);
-    }
-
-    fn counters(&mut self, name: &str, help: &str, labels: (&str, &[&str]), values: &[u64]) {
-        let metrics = labelled(labels, values)
-            .map(|(label, value)| counter(value, label))
-            .collect();
-        self.push(name, help, MetricType::COUNTER, metrics);
-    }
-
-    fn histogram(&mut self, name: &str, help: &str, histogram: &Histogram) {
-        let buckets = histogram.cumulative().map(|(bound, count)| {
-            let mut bucket = Bucket::default();
-            bucket.set_upper_bound(bound);
-            bucket.set_cumulative_count(count);
-            bucket
-        });
-        let mut proto = ProtoHistogram::default();
-        proto.set_bucket(buckets.collect());
-        proto.set_sample_count(histogram.count());
-        proto.set_sample_sum(histogram.sum());
-        let mut metric = Metric::default();
-        metric.set_histogram(proto);
-        self.push(name, help, MetricType::HISTOGRAM, vec![metric]);
-    }
-
-    fn push(&mut self, name: &str, help: &str, kind: MetricType, metrics: Vec<Metric>) {
-        let mut family = MetricFamily::default();
-        family.set_name(format!("stellwerk_{name}"));
-        family.set_help(help.to_owned());
-        family.set_field_type(kind);
-        family.set_metric(metrics);
-        self.families.push(family);
-    }
-}
-
-fn labelled<'a>(
-    (name, texts): (&'a str, &'a [&'a str]),
-    values: &'a [u64],
-) -> impl Iterator<Item = (Vec<LabelPair>, f64)> + 'a {
-    debug_assert_eq!(texts.len(), values.len());
-    let pairs = texts.iter().zip(values);
-    pairs.map(move |(text, value)| (vec![label(name, text)], *value as f64))
-}
-
-fn label(name: &str, value: &str) -> LabelPair {
-    let mut pair = LabelPair::default();
-    pair.set_name(name.to_owned());
-    pair.set_value(value.to_owned());
-    pair
-}
-
-fn gauge(value: f64, labels: Vec<LabelPair>) -> Metric {
-    let mut gauge = Gauge::default();
-    gauge.set_value(value);
-    let mut metric = Metric::from_label(labels);
-    metric.set_gauge(gauge);
-    metric
-}
-
-fn counter(value: f64, labels: Vec<LabelPair>) -> Metric {
-    let mut counter = Counter::default();
-    counter.set_value(value);
-    let mut metric = Metric::from_label(labels);
-    metric.set_counter(counter);
-    metric
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@
 )]
 
 mod exposition;
+mod page;
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};

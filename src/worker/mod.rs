@@ -396,3 +396,92 @@ impl Worker {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::directory;
+    use crate::media::message::{Departure, LeaveAction, LeaveReason};
+
+    /// A worker without sockets.
+    fn worker() -> Worker {
+        let limits = directory::Limits {
+            participants: 9,
+            rooms: 9,
+        };
+        let setup = Setup {
+            id: WorkerId(0),
+            sockets: Vec::new(),
+            limits: Limits {
+                rooms: 9,
+                participants_per_room: 9,
+                tracks_per_participant: 9,
+                sdp_bytes: 1000,
+                media_sections: 9,
+                candidates: 9,
+                packets_per_second: 1000,
+                connect_timeout: Duration::from_secs(9),
+                departure_timeout: Duration::from_secs(9),
+            },
+            mailbox: mpsc::channel(1).1,
+            directory: Arc::new(Directory::new(Vec::new(), limits)),
+        };
+        let reporter = watch::channel(Report::empty(Instant::now())).0;
+        Worker::new(setup, reporter).unwrap()
+    }
+
+    fn left() -> Notice {
+        Notice::Left(Departure {
+            reason: LeaveReason::ServerShutdown,
+            action: LeaveAction::Reconnect,
+        })
+    }
+
+    fn offer_again() -> Notice {
+        Notice::MediaSectionsRequired {
+            audios: 0,
+            videos: 0,
+        }
+    }
+
+    #[test]
+    fn a_session_that_does_not_read_is_cut_off() {
+        let mut worker = worker();
+        let session = SessionKey(1);
+        let (notices, mut reader) = mpsc::channel(1);
+        worker.sessions.insert(session, notices);
+        worker.notify(session, offer_again());
+        assert_eq!(worker.tally.slow_sessions, 0);
+        worker.notify(session, offer_again());
+        assert_eq!(worker.tally.slow_sessions, 1);
+        assert_eq!(worker.unread, [session], "the shard is to be told");
+        assert_eq!(reader.try_recv(), Ok(offer_again()));
+        let over = reader.try_recv();
+        assert_eq!(over, Err(mpsc::error::TryRecvError::Disconnected));
+        worker.drain(Instant::now());
+        assert!(worker.unread.is_empty());
+    }
+
+    #[test]
+    fn the_last_notice_closes_the_session_without_a_word_to_the_shard() {
+        let mut worker = worker();
+        let session = SessionKey(1);
+        let (notices, mut reader) = mpsc::channel(1);
+        worker.sessions.insert(session, notices);
+        worker.notify(session, left());
+        worker.notify(session, offer_again());
+        assert!(worker.sessions.is_empty() && worker.unread.is_empty());
+        assert_eq!(reader.try_recv(), Ok(left()));
+        assert!(reader.try_recv().is_err());
+    }
+
+    #[test]
+    fn a_session_that_is_gone_is_no_slow_one() {
+        let mut worker = worker();
+        let session = SessionKey(1);
+        worker.sessions.insert(session, mpsc::channel(1).0);
+        worker.notify(session, offer_again());
+        assert_eq!(worker.tally.slow_sessions, 0);
+        assert_eq!(worker.unread, [session]);
+    }
+}
