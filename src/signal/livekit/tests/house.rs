@@ -265,12 +265,12 @@ async fn pretend(mut mail: mpsc::Receiver<Mail>, heard: mpsc::UnboundedSender<St
                     },
                     Request::AddTrack(announced) => Notice::TrackPublished {
                         cid: announced.cid.clone(),
-                        track: TrackInfo {
+                        track: Box::new(TrackInfo {
                             sid: "TR_VCabc".into(),
                             simulcast: announced.layers.len() > 1,
                             announced: *announced,
                             mid: String::new(),
-                        },
+                        }),
                     },
                     Request::Mute { track, muted } => Notice::MuteRefused { track, muted },
                     // Stands for a room where a lot happens.
