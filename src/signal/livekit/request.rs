@@ -240,3 +240,118 @@ fn track_settings(update: proto::UpdateTrackSettings) -> Action {
 fn unix_millis() -> i64 {
     i64::try_from(unix_now().as_millis()).unwrap_or(i64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(change: impl FnOnce(&mut proto::UpdateTrackSettings)) -> TrackSettings {
+        let mut update = proto::UpdateTrackSettings {
+            track_sids: vec!["TR_a".to_owned()],
+            quality: proto::VideoQuality::Medium as i32,
+            ..Default::default()
+        };
+        change(&mut update);
+        match interpret(Asked::TrackSetting(update)) {
+            Action::Ask(Request::TrackSettings { settings, .. }) => settings,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_size_goes_before_quality_and_off_disables() {
+        let plain = settings(|_| ());
+        assert_eq!((plain.dimensions, plain.quality), (None, Quality::Medium));
+        assert!(!plain.disabled && plain.frame_rate.is_none());
+        let sized = settings(|update| (update.width, update.height, update.fps) = (640, 360, 15));
+        assert_eq!(sized.dimensions, Some((640, 360)));
+        assert_eq!(sized.frame_rate, Some(15));
+        assert!(settings(|update| update.quality = proto::VideoQuality::Off as i32).disabled);
+        assert_eq!(
+            settings(|update| update.quality = 99).quality,
+            Quality::High
+        );
+    }
+
+    #[test]
+    fn subscriptions_are_gathered_and_bounded() {
+        let update = proto::UpdateSubscription {
+            track_sids: vec!["TR_a".to_owned(), "T".repeat(300)],
+            subscribe: true,
+            participant_tracks: vec![proto::ParticipantTracks {
+                participant_sid: "PA_a".to_owned(),
+                track_sids: vec!["TR_b".to_owned(); 5000],
+            }],
+        };
+        let Action::Ask(Request::Subscribe { tracks, subscribed }) = subscription(update) else {
+            panic!("not asked");
+        };
+        assert!(subscribed);
+        assert_eq!(tracks.len(), TRACKS_PER_REQUEST);
+        assert_eq!((tracks[0].as_str(), tracks[1].as_str()), ("TR_a", "TR_b"));
+    }
+
+    #[test]
+    fn only_real_candidates_are_passed_on() {
+        let asked = |init| matches!(candidate(init), Action::Ask(Request::Candidate(_)));
+        assert!(asked(
+            r#"{"candidate":"candidate:1 1 udp 1 192.0.2.1 5 typ host","sdpMid":"0"}"#
+        ));
+        for useless in [
+            "",
+            "{}",
+            "[",
+            r#"{"candidate":""}"#,
+            r#"{"candidate":null}"#,
+        ] {
+            assert!(!asked(useless), "{useless}");
+        }
+    }
+
+    #[test]
+    fn tracks_get_a_codec_we_have_or_a_reason() {
+        let codec = |name: &str| proto::SimulcastCodec {
+            codec: name.to_owned(),
+            cid: format!("{name}-cid"),
+            ..Default::default()
+        };
+        let video = proto::AddTrackRequest {
+            r#type: proto::TrackType::Video as i32,
+            cid: "cid".to_owned(),
+            simulcast_codecs: vec![codec("vp9"), codec("vp8")],
+            ..Default::default()
+        };
+        let read = read_track(&video).unwrap();
+        assert_eq!(read.codecs.len(), 1);
+        let first = &read.codecs[0];
+        assert_eq!(
+            (first.mime.as_str(), first.cid.as_str()),
+            (wire::VP8, "vp9-cid")
+        );
+        let audio = proto::AddTrackRequest {
+            cid: "cid".to_owned(),
+            ..Default::default()
+        };
+        let first = &read_track(&audio).unwrap().codecs[0];
+        assert_eq!(
+            (first.mime.as_str(), first.cid.as_str()),
+            (wire::OPUS, "cid")
+        );
+
+        let refused = |change: &dyn Fn(&mut proto::AddTrackRequest)| {
+            let mut request = video.clone();
+            change(&mut request);
+            read_track(&request).err()
+        };
+        let data = proto::TrackType::Data as i32;
+        assert_eq!(refused(&|r| r.r#type = data), Some(Reason::UnsupportedType));
+        assert_eq!(refused(&|r| r.sid = "TR_a".into()), Some(Reason::NotFound));
+        assert_eq!(
+            refused(&|r| r.name = "n".repeat(257)),
+            Some(Reason::LimitExceeded)
+        );
+        let layers = vec![proto::VideoLayer::default(); 4];
+        let many = |r: &mut proto::AddTrackRequest| r.simulcast_codecs[1].layers = layers.clone();
+        assert_eq!(refused(&many), Some(Reason::LimitExceeded));
+    }
+}

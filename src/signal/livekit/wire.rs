@@ -382,3 +382,95 @@ fn reason(reason: LeaveReason) -> i32 {
     };
     reason as i32
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::media::message::CodecInfo;
+
+    fn microphone() -> AddTrack {
+        AddTrack {
+            cid: "cid".to_owned(),
+            name: "mic".to_owned(),
+            kind: Kind::Audio,
+            source: Source::Microphone,
+            muted: true,
+            dimensions: (0, 0),
+            layers: Vec::new(),
+            codecs: vec![CodecInfo {
+                mime: OPUS.to_owned(),
+                cid: "cid".to_owned(),
+                layers: Vec::new(),
+            }],
+            encryption: 1,
+            stereo: true,
+            disable_dtx: true,
+            disable_red: true,
+            stream: String::new(),
+            backup_codec_policy: 0,
+            audio_features: vec![proto::AudioTrackFeature::TfStereo as i32],
+            packet_trailer_features: Vec::new(),
+        }
+    }
+
+    #[test]
+    #[expect(deprecated, reason = "clients of today still use these fields")]
+    fn a_track_says_what_was_announced_and_what_follows_from_it() {
+        let info = track(TrackInfo {
+            sid: "TR_AMabc".into(),
+            announced: microphone(),
+            mid: "7".to_owned(),
+            simulcast: false,
+        });
+        assert_eq!((info.mime_type.as_str(), info.mid.as_str()), (OPUS, "7"));
+        assert_eq!(
+            (info.codecs[0].mid.as_str(), info.stream.as_str()),
+            ("7", "camera")
+        );
+        assert_eq!(info.source(), proto::TrackSource::Microphone);
+        assert_eq!(info.encryption(), proto::encryption::Type::Gcm);
+        assert!(info.muted && info.stereo && info.disable_dtx && info.disable_red);
+        let features: Vec<_> = info.audio_features().collect();
+        use proto::AudioTrackFeature::{TfNoDtx, TfStereo};
+        assert_eq!(features, [TfStereo, TfNoDtx]);
+    }
+
+    #[test]
+    fn a_refused_track_comes_back_with_its_reason() {
+        let notice = Notice::TrackRefused {
+            request: Box::new(microphone()),
+            reason: TrackRefusal::Queued,
+        };
+        let Some(Reply::RequestResponse(response)) = reply(notice) else {
+            panic!("no RequestResponse");
+        };
+        assert_eq!(
+            (response.request_id, response.reason()),
+            (0, Reason::Queued)
+        );
+        let Some(Echo::AddTrack(echo)) = response.request else {
+            panic!("no echo");
+        };
+        assert_eq!(
+            (echo.cid.as_str(), echo.r#type()),
+            ("cid", proto::TrackType::Audio)
+        );
+        assert_eq!(echo.simulcast_codecs[0].codec, "opus");
+    }
+
+    #[test]
+    fn a_departure_says_what_to_do_to_old_and_new_clients() {
+        for (action, number, again) in [
+            (LeaveAction::Disconnect, 0, false),
+            (LeaveAction::Resume, 1, true),
+            (LeaveAction::Reconnect, 2, true),
+        ] {
+            let reason = LeaveReason::DuplicateIdentity;
+            let Reply::Leave(leave) = leave(Departure { reason, action }) else {
+                panic!("no leave");
+            };
+            assert_eq!((leave.action, leave.can_reconnect), (number, again));
+            assert_eq!(leave.reason(), proto::DisconnectReason::DuplicateIdentity);
+        }
+    }
+}
