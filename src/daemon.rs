@@ -422,6 +422,7 @@ mod tests {
             socket.send_to(b"rubbish", target).await.unwrap();
         }
         until(&config, "stellwerk_udp_datagrams_in_total 3").await;
+        until(&config, "stellwerk_dropped_total{reason=\"not_media\"} 3").await;
 
         let asked_at = Instant::now();
         asker.send(()).await.unwrap();
