@@ -236,7 +236,10 @@ macro_rules! words {
             fn from_toml(value: &Value) -> Result<Self, String> {
                 match value.as_str() {
                     $(Some($word) => Ok(Self::$variant),)*
-                    _ => Err(format!("{value} is none of {}", [$(concat!("\"", $word, "\"")),*].join(", "))),
+                    _ => {
+                        let words = [$(concat!("\"", $word, "\"")),*].join(", ");
+                        Err(format!("{value} is none of {words}"))
+                    }
                 }
             }
         }

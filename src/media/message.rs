@@ -94,7 +94,8 @@ pub enum Request {
         /// The SDP text.
         sdp: String,
     },
-    /// A remote ICE candidate: the value of an SDP `candidate` attribute. Unusable ones are ignored.
+    /// A remote ICE candidate: the value of an SDP `candidate` attribute. One that can't be used is
+    /// ignored.
     Candidate(String),
     /// Announces a track whose media section follows (or came before).
     AddTrack(Box<AddTrack>),
