@@ -39,6 +39,8 @@ pub struct Leg {
     wire: Wire,
     /// It is in the shard's list of legs with output.
     marked: bool,
+    /// The keys have sealed for as many SSRCs as they may.
+    exhausted: bool,
     /// Bounded by the tracks of the room.
     subscriptions: Slab<Subscription>,
     /// Subscriptions by their SSRCs, two at most for each.
@@ -99,6 +101,7 @@ impl Leg {
                 budget: Budget::new(now),
             },
             marked: false,
+            exhausted: false,
             subscriptions: Slab::new(),
             by_ssrc: HashMap::new(),
             rng,
@@ -110,7 +113,7 @@ impl Leg {
         let mut sealer = Sealer::new(keying.local);
         for (_, subscription) in &mut self.subscriptions {
             if let Some(outgoing) = &mut subscription.outgoing {
-                outgoing.register(&mut sealer);
+                self.exhausted |= outgoing.register(&mut sealer).is_err();
             }
         }
         self.crypto = Some(Crypto {
@@ -122,6 +125,12 @@ impl Leg {
     /// Whether media can be sent.
     pub fn is_connected(&self) -> bool {
         self.crypto.is_some() && self.path.is_some()
+    }
+
+    /// Whether only new keys can carry another subscription: after some thousand of them in one
+    /// stay (see [`srtp::SSRCS_MAX`]).
+    pub fn is_exhausted(&self) -> bool {
+        self.exhausted
     }
 
     /// The client nominated this path.
@@ -233,7 +242,7 @@ impl Leg {
             reported: None,
         };
         if let Some(crypto) = &mut self.crypto {
-            outgoing.register(&mut crypto.sealer);
+            self.exhausted |= outgoing.register(&mut crypto.sealer).is_err();
         }
         self.subscriptions[slot as usize].outgoing = Some(outgoing);
     }

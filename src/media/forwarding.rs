@@ -320,22 +320,18 @@ impl Room {
             .sum();
         let budget = leg.estimator().estimate().saturating_sub(audio);
         core.wishes.clear();
-        for subscription in leg
-            .subscriptions()
-            .filter(|subscription| subscription.is_weighed())
-        {
-            core.wishes
-                .push(subscription.wish(&tracks[subscription.track.0 as usize], now));
+        for subscription in leg.subscriptions() {
+            let track = &tracks[subscription.track.0 as usize];
+            if subscription.is_weighed(track) {
+                core.wishes.push(subscription.wish(track, now));
+            }
         }
         allocator::allocate(budget, &core.wishes, &mut core.grants);
         let mut asked = Vec::new();
         let mut grants = core.grants.iter().copied();
         for subscription in leg.subscriptions().filter(|s| s.kind == Kind::Video) {
-            subscription.granted = if subscription.is_weighed() {
-                grants.next()
-            } else {
-                None
-            };
+            let weighed = subscription.is_weighed(&tracks[subscription.track.0 as usize]);
+            subscription.granted = if weighed { grants.next() } else { None };
             let target = subscription.granted.map(|grant| Target {
                 spatial: grant.layer,
                 temporal: grant.temporal,

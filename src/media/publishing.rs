@@ -13,6 +13,7 @@ use super::participant::{Participant, Pending};
 use super::room::{PEER_FAILED, Room};
 use super::sdp::{self, Offer, Receiving, Role};
 use super::section::{Section, Usage};
+use super::subscription::Subscription;
 use super::track::{Stream, Track, sort_rids};
 use super::{Core, TrackKey};
 use crate::ids::TrackSid;
@@ -247,10 +248,15 @@ impl Room {
             );
         };
         self[key].info.announced.muted = muted;
-        if !muted {
-            self.want_key_frames(key, now);
-        }
         self.changed(core, slot);
+        for subscriber in self[key].subscribers.clone() {
+            if muted {
+                let leg = &mut self.participants[subscriber.participant as usize].leg;
+                leg.find_mut(key).map(Subscription::pause);
+            } else {
+                self.adapt(core, subscriber.participant, now);
+            }
+        }
     }
 }
 

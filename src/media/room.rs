@@ -339,6 +339,9 @@ impl Room {
         let participant = &self.participants[slot as usize];
         let silent = now.saturating_duration_since(participant.heard);
         let over = |reason, action| Some(Departure { reason, action });
+        if participant.leg.is_exhausted() {
+            return Some(PEER_FAILED);
+        }
         match (participant.state, participant.signal_closed) {
             (ParticipantState::Joined, Some(_)) => {
                 over(LeaveReason::SignalClosed, LeaveAction::Disconnect)

@@ -40,13 +40,18 @@ impl Room {
     /// Subscribes `slot` to `track` if it may and wants to and hasn't yet.
     fn subscribe(&mut self, core: &mut Core, slot: u32, key: TrackKey, now: Instant) -> bool {
         let track = &mut self.tracks[key.0 as usize];
+        let hidden = self.participants[track.publisher as usize]
+            .permissions
+            .hidden;
         let participant = &mut self.participants[slot as usize];
         let wish = participant
             .wishes
             .get(&track.info.sid)
             .copied()
             .unwrap_or_default();
-        if track.publisher == slot
+        // A client can't place a track of somebody it was never told of.
+        if hidden
+            || track.publisher == slot
             || !participant.permissions.subscribe
             || !wish.subscribed.unwrap_or(participant.auto_subscribe)
             || participant.leg.find(key).is_some()

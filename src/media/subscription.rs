@@ -9,7 +9,7 @@ use super::message::{Kind, Source, TrackSettings};
 use super::packet::Layer;
 use super::rewrite::Rewrite;
 use super::sdp;
-use super::srtp::{self, OwnSsrc, Sealer};
+use super::srtp::{self, OwnSsrc, SealRefused, Sealer};
 use super::track::Track;
 use crate::ids::{ParticipantSid, TrackSid};
 use crate::units::Bitrate;
@@ -77,9 +77,19 @@ pub struct Names {
 pub const REPORT_INTERVAL: Duration = Duration::from_secs(2);
 
 impl Subscription {
-    /// Whether it takes part in the sharing of bandwidth: video that is wanted and has its section.
-    pub fn is_weighed(&self) -> bool {
-        self.kind == Kind::Video && !self.settings.disabled && self.outgoing.is_some()
+    /// Whether it takes part in the sharing of bandwidth: video that is sent, is wanted and has its
+    /// section.
+    pub fn is_weighed(&self, track: &Track) -> bool {
+        let flows = !self.settings.disabled && !track.info.announced.muted;
+        self.kind == Kind::Video && flows && self.outgoing.is_some()
+    }
+
+    /// Nothing is sent for a while. What the subscriber misses meanwhile is not lost.
+    pub fn pause(&mut self) {
+        if let Some(outgoing) = &mut self.outgoing {
+            outgoing.rewrite.pause();
+            outgoing.layers.set_target(None);
+        }
     }
 
     /// What it asks of the bandwidth.
@@ -123,12 +133,13 @@ impl Subscription {
 }
 
 impl Outgoing {
-    /// There are keys. A stream that can't be registered stays silent: its SSRC was used before.
-    pub fn register(&mut self, sealer: &mut Sealer) {
-        self.seal = sealer.register(self.ssrc).ok();
+    /// There are keys. An error means that these keys have sealed for as many SSRCs as they may.
+    pub fn register(&mut self, sealer: &mut Sealer) -> Result<(), SealRefused> {
+        self.seal = Some(sealer.register(self.ssrc)?);
         if let Some(rtx) = &mut self.rtx {
-            rtx.seal = sealer.register(rtx.ssrc).ok();
+            rtx.seal = Some(sealer.register(rtx.ssrc)?);
         }
+        Ok(())
     }
 
     /// What the answer says of it.

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::allocator::TEMPORAL_MAX;
 use super::keyframe::KeyFrameRequests;
+use super::layers::SILENCE;
 use super::message::{Kind, Quality, TrackInfo};
 use super::ntp::TimestampMap;
 use super::packet::{Layer, Packet};
@@ -50,10 +51,6 @@ pub struct Stream {
     /// Its RTP clock against the publisher's wall clock.
     pub clock: TimestampMap,
 }
-
-/// A stream without packets for this long doesn't count as there. Chromium stops a simulcast
-/// layer within a second when its uplink shrinks.
-const SILENT_AFTER: Duration = Duration::from_secs(1);
 
 impl Track {
     /// Audio or video.
@@ -146,7 +143,7 @@ impl Stream {
     /// Whether packets come.
     pub fn is_live(&self, now: Instant) -> bool {
         self.last_packet
-            .is_some_and(|at| now.saturating_duration_since(at) < SILENT_AFTER)
+            .is_some_and(|at| now.saturating_duration_since(at) < SILENCE)
     }
 }
 
