@@ -35,6 +35,22 @@ impl Class {
     }
 }
 
+/// Whether a datagram is made of whole DTLS records (RFC 6347 section 4.1). The state machine
+/// behind discards broken ones without a word; here they are counted.
+pub fn is_dtls(datagram: &[u8]) -> bool {
+    let mut rest = datagram;
+    // Each turn takes at least 13 bytes off.
+    while let [_, 0xfe, _, _, _, _, _, _, _, _, _, high, low, body @ ..] = rest {
+        let length = usize::from(u16::from_be_bytes([*high, *low]));
+        match body.get(length..) {
+            Some([]) => return true,
+            Some(next) => rest = next,
+            None => return false,
+        }
+    }
+    false
+}
+
 /// Addresses and user names of all peers of a shard.
 #[derive(Debug)]
 pub struct Demux {
@@ -163,6 +179,20 @@ mod tests {
         demux.bind(address(19), peer(2), &mut second);
         demux.release(address(19), peer(1));
         assert_eq!(demux.by_address(address(19)), Some(peer(2)));
+    }
+
+    #[test]
+    fn only_whole_records_are_dtls() {
+        let record = |length: u8, body: usize| {
+            let mut bytes = vec![22, 0xfe, 0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, length];
+            bytes.resize(13 + body, 0);
+            bytes
+        };
+        assert!(is_dtls(&record(5, 5)));
+        assert!(is_dtls(&[record(5, 5), record(1, 1)].concat()));
+        assert!(!is_dtls(&record(5, 4)));
+        assert!(!is_dtls(&[record(5, 5), vec![22]].concat()));
+        assert!(!is_dtls(&[]));
     }
 
     #[test]

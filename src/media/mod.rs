@@ -348,6 +348,9 @@ impl Shard {
         let Some(key) = named else {
             return self.core.counters.drop(Dropped::UnknownAddress);
         };
+        if class == Class::Dtls && !demux::is_dtls(contents) {
+            return self.core.counters.drop(Dropped::DtlsInvalid);
+        }
         self.contain(now, key, |core, room| {
             if known != Some(key) {
                 let Some(participant) = room.participants.get_mut(key.participant as usize) else {

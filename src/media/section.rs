@@ -59,6 +59,8 @@ pub struct Sections {
     requested: [u32; 2],
     /// When the client was asked to offer and has not yet.
     asked: Option<Instant>,
+    /// The client has offered at least once. Its first offer brings sections unasked.
+    offered: bool,
 }
 
 /// What the newest offer took away.
@@ -77,6 +79,7 @@ impl Sections {
 
     /// Takes over what an offer says.
     pub fn offered(&mut self, offer: &Offer<'_>) -> Lost {
+        self.offered = true;
         let mut lost = Lost::default();
         for offered in &offer.sections {
             let Some(kind) = offered.kind else { continue };
@@ -213,6 +216,9 @@ impl Sections {
     /// sections, or 0 and 0 for just another offer; `None` when there is nothing to ask, or the
     /// answer to an earlier question is still awaited.
     pub fn ask(&mut self, waiting: [u32; 2], now: Instant) -> Option<[u32; 2]> {
+        if !self.offered {
+            return None;
+        }
         if self
             .asked
             .is_some_and(|at| now.saturating_duration_since(at) >= Self::ASK_AGAIN)
@@ -363,6 +369,12 @@ mod tests {
     fn a_client_that_never_answers_is_asked_again() {
         let now = Instant::now();
         let mut sections = Sections::default();
+        assert_eq!(
+            sections.ask([1, 0], now),
+            None,
+            "its first offer comes by itself"
+        );
+        offered(&mut sections, &[("0", "application", "sendrecv")]);
         assert_eq!(sections.ask([1, 0], now), Some([1, 0]));
         assert_eq!(sections.ask([1, 0], now + Duration::from_secs(1)), None);
         assert_eq!(
