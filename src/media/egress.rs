@@ -1,6 +1,6 @@
 //! The sending half of a participant's connection: our own, beside str0m, with the same keys.
-//! Step 6 of the hot path: header, extension and payload are written and sealed in place at the
-//! end of the leg's batch.
+//! It holds the subscriptions and gives each its stream; how a packet is written and sealed is in
+//! `wire.rs`.
 //!
 //! Every SSRC here is an [`OwnSsrc`]; str0m gets no section it could send on (`sdp.rs`), so no
 //! (SSRC, index) is ever sealed by both.
@@ -12,22 +12,22 @@ use std::time::Instant;
 use slab::Slab;
 
 use super::TrackKey;
-use super::batch::Batch;
 use super::counters::{Counters, Dropped};
 use super::dtls::Keying;
-use super::estimator::{Bounds, Estimator};
+use super::estimator::Estimator;
 use super::layers::{Decision, Layers};
 use super::message::{Kind, TrackSettings, Transmit};
 use super::ntp::Ntp;
 use super::packet::{Layer, Packet};
-use super::retransmit::{Budget, Grant};
-use super::rewrite::{Alignment, Rewrite, Sent, Stamp};
+use super::retransmit::Grant;
+use super::rewrite::{Alignment, Rewrite, Sent};
 use super::rtcp::write::{SenderReport, write_sender_report};
 use super::sdp::{self, Codecs};
-use super::srtp::{self, Opener, OwnSsrc, Sealer};
+use super::srtp::{Opener, OwnSsrc, Sealer};
 pub use super::subscription::Names;
 use super::subscription::{Outgoing, REPORT_INTERVAL, Retransmissions, Subscription};
 use super::track::Stream;
+use super::wire::{Plan, Wire};
 
 /// The sending half.
 pub struct Leg {
@@ -48,32 +48,9 @@ pub struct Leg {
     rng: fastrand::Rng,
 }
 
-/// What all streams of a leg share: the batch they are written to, one numbering, one budget.
-struct Wire {
-    batch: Batch,
-    /// Next transport-wide sequence number; in the order of sending.
-    next_twcc: u64,
-    /// What the path to the client carries.
-    estimator: Estimator,
-    budget: Budget,
-}
-
 struct Crypto {
     sealer: Sealer,
     opener: Opener,
-}
-
-/// One packet as it goes out.
-struct Plan<'a> {
-    payload_type: u8,
-    /// Id of the extension that carries the transport-wide number, for video.
-    twcc: Option<u8>,
-    /// Extended: also the SRTP index.
-    seq: u64,
-    stamp: Stamp,
-    /// Set for a retransmission: the sequence number it repeats (RFC 4588 section 4).
-    original: Option<u16>,
-    packet: &'a Packet,
 }
 
 /// Where a lost packet can be found.
@@ -94,12 +71,7 @@ impl Leg {
             codecs: Codecs::default(),
             path: None,
             crypto: None,
-            wire: Wire {
-                batch: Batch::default(),
-                next_twcc: 0,
-                estimator: Estimator::new(Bounds::default(), now),
-                budget: Budget::new(now),
-            },
+            wire: Wire::new(now),
             marked: false,
             exhausted: false,
             subscriptions: Slab::new(),
@@ -495,51 +467,6 @@ impl Leg {
     }
 }
 
-impl Wire {
-    /// Writes a packet at the end of the batch and seals it there.
-    fn send(
-        &mut self,
-        plan: &Plan<'_>,
-        seal: &mut srtp::Stream,
-        now: Instant,
-        counters: &mut Counters,
-    ) {
-        let Some((buffer, start)) = self.batch.begin() else {
-            return counters.drop(Dropped::SendFailed);
-        };
-        write_header(buffer, plan, seal.ssrc(), self.next_twcc as u16);
-        let header_len = buffer.len() - start;
-        if let Some(original) = plan.original {
-            buffer.extend_from_slice(&original.to_be_bytes());
-        }
-        let payload = &plan.packet.payload;
-        match &plan.packet.vp8 {
-            Some(descriptor) => {
-                descriptor.write(plan.stamp.ids, buffer);
-                buffer.extend_from_slice(
-                    payload.get(usize::from(descriptor.length)..).unwrap_or(&[]),
-                );
-            }
-            None => buffer.extend_from_slice(payload),
-        }
-        if seal.seal_rtp(buffer, start, header_len, plan.seq).is_err() {
-            self.batch.abort(start);
-            return counters.drop(Dropped::SealIndexReused);
-        }
-        let bytes = buffer.len() - start;
-        self.batch.commit(start);
-        if plan.twcc.is_some() {
-            self.estimator.sent(self.next_twcc, bytes, now);
-            self.next_twcc += 1;
-        }
-        if plan.original.is_none() {
-            self.budget.fresh(now, bytes);
-        }
-        counters.packets_out += 1;
-        counters.bytes_out += bytes as u64;
-    }
-}
-
 /// The outgoing timestamp of the first packet of another layer: what the old layer's clock showed
 /// at the same moment, if the sender reports of both layers tell; else by the time of arrival.
 fn align(outgoing: &Outgoing, packet: &Packet, streams: &[Stream]) -> Alignment {
@@ -552,18 +479,4 @@ fn align(outgoing: &Outgoing, packet: &Packet, streams: &[Stream]) -> Alignment 
             .outgoing_timestamp(old.clock.rtp_at(moment)?)
     };
     known().map_or(Alignment::Elapsed, Alignment::Known)
-}
-
-/// RTP header (RFC 3550 section 5.1), with the transport-wide number as one-byte header extension
-/// (RFC 8285 section 4.2).
-fn write_header(out: &mut Vec<u8>, plan: &Plan<'_>, ssrc: OwnSsrc, twcc: u16) {
-    out.push(if plan.twcc.is_some() { 0x90 } else { 0x80 });
-    out.push(u8::from(plan.packet.marker) << 7 | plan.payload_type & 0x7f);
-    out.extend_from_slice(&(plan.seq as u16).to_be_bytes());
-    out.extend_from_slice(&plan.stamp.timestamp.to_be_bytes());
-    out.extend_from_slice(&ssrc.get().to_be_bytes());
-    if let Some(id) = plan.twcc {
-        let [high, low] = twcc.to_be_bytes();
-        out.extend_from_slice(&[0xbe, 0xde, 0, 1, id << 4 | 1, high, low, 0]);
-    }
 }

@@ -15,7 +15,8 @@ use super::peer::{PeerEvent, Received, Unaccepted};
 use super::room::{PEER_FAILED, Room};
 use super::rtcp;
 use super::section::Usage;
-use super::{Core, TrackKey, allocator};
+use super::shard::Core;
+use super::{TrackKey, allocator};
 use crate::units::Bitrate;
 
 /// Streams a participant is remembered to send; a new one past this replaces the oldest. Three

@@ -6,6 +6,7 @@
 
 use std::time::Instant;
 
+use super::TrackKey;
 use super::message::{
     AddTrack, CodecInfo, Kind, Notice, Source as TrackSource, TrackInfo, TrackRefusal,
 };
@@ -13,9 +14,9 @@ use super::participant::{Participant, Pending};
 use super::room::{PEER_FAILED, Room};
 use super::sdp::{self, Offer, Receiving, Role};
 use super::section::{Section, Usage};
+use super::shard::Core;
 use super::subscription::Subscription;
 use super::track::{Stream, Track, sort_rids};
-use super::{Core, TrackKey};
 use crate::ids::TrackSid;
 
 impl Room {

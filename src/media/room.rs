@@ -18,9 +18,10 @@ use super::ntp::SenderClock;
 use super::participant::Participant;
 use super::peer::Peer;
 use super::section::Sections;
+use super::shard::{Core, TICK};
 use super::timers::{Armed, TimerKey};
 use super::track::Track;
-use super::{Core, PeerKey, RoomKey, TrackKey};
+use super::{PeerKey, RoomKey, TrackKey};
 use crate::ids::{Identity, RoomName, RoomSid, TrackSid};
 
 /// A room.
@@ -141,7 +142,7 @@ impl Room {
             ufrag: peer.local_ufrag(),
             candidates: 0,
             peer_deadline: now,
-            tick: now + super::TICK,
+            tick: now + TICK,
             armed: Armed::default(),
             peer,
             leg: Leg::new(core.rng.fork(), now),
@@ -327,7 +328,7 @@ impl Room {
         if let Some(departure) = self.expired(core, slot, now) {
             return self.leave(core, slot, departure, now);
         }
-        self.participants[slot as usize].tick = now + super::TICK;
+        self.participants[slot as usize].tick = now + TICK;
         self.adapt(core, slot, now);
         self.report(core, slot, now);
         self.request_key_frames(core, slot, now);

@@ -2,11 +2,12 @@
 
 use std::time::Instant;
 
+use super::TrackKey;
 use super::egress::Names;
 use super::message::{Notice, ParticipantState, Quality, TrackSettings};
 use super::room::Room;
+use super::shard::Core;
 use super::track::Subscriber;
-use super::{Core, TrackKey};
 use crate::ids::TrackSid;
 
 impl Room {

@@ -1,0 +1,462 @@
+//! A shard: rooms, and the one place where inputs enter them and outputs leave.
+//!
+//! It routes: a datagram to the participant it belongs to, a command to the one its session stands
+//! for, a deadline to whom it wakes. And it contains: a panic on the way ends the stay of that one
+//! participant. What a room does is not here.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
+
+use slab::Slab;
+use str0m::config::DtlsCert;
+use str0m::net::DatagramSend;
+
+use super::counters::{Counters, Dropped};
+use super::demux::{self, Class, Demux};
+use super::egress::Leg;
+use super::message::{
+    Command, Departure, Join, LeaveAction, LeaveReason, Notice, Refusal, Transmit,
+};
+use super::ntp::Ntp;
+use super::participant::Participant;
+use super::peer::PeerEvent;
+use super::room::Room;
+use super::timers::{TimerKey, Timers};
+use super::{Input, Output, PeerKey, RoomKey, ShardConfig, allocator, dtls};
+use crate::ids::{RoomName, SessionKey};
+
+/// How often each participant is looked at beside its packets: estimate, layers, reports,
+/// timeouts. Shorter follows a change of the path faster and costs more wakes.
+pub const TICK: Duration = Duration::from_millis(200);
+
+/// Whole rooms: participants, peers, tracks, subscriptions.
+pub struct Shard {
+    core: Core,
+    rooms: Slab<Room>,
+    by_name: HashMap<RoomName, RoomKey>,
+    stopping: bool,
+}
+
+/// What the rooms of a shard share.
+pub struct Core {
+    pub config: ShardConfig,
+    pub counters: Counters,
+    pub rng: fastrand::Rng,
+    /// One certificate for all peers of a shard: making one takes a millisecond.
+    pub cert: DtlsCert,
+    pub demux: Demux,
+    pub timers: Timers,
+    pub sessions: HashMap<SessionKey, PeerKey>,
+    /// Outputs other than media. Emptied by every turn of the worker; what one input makes is
+    /// bounded by the participants of its room.
+    outbox: VecDeque<Pending>,
+    /// The one handed out last, which the caller may still look at.
+    current: Option<DatagramSend>,
+    pub dirty: Dirty,
+    /// Memory used again for every datagram.
+    pub events: Vec<PeerEvent>,
+    pub opened: Vec<u8>,
+    pub wishes: Vec<allocator::Wish>,
+    pub grants: Vec<allocator::Grant>,
+}
+
+/// An output that waits for [`Shard::poll`].
+enum Pending {
+    Notice(SessionKey, Notice),
+    Datagram(SocketAddr, SocketAddr, DatagramSend),
+    RoomClosed(RoomName),
+}
+
+/// Legs with datagrams to send, each once, in the order they got some.
+#[derive(Default)]
+pub struct Dirty {
+    legs: VecDeque<PeerKey>,
+}
+
+impl Dirty {
+    pub fn mark(&mut self, room: RoomKey, participant: u32, leg: &mut Leg) {
+        if leg.mark() {
+            self.legs.push_back(PeerKey { room, participant });
+        }
+    }
+}
+
+impl Core {
+    pub fn notify(&mut self, session: SessionKey, notice: Notice) {
+        self.outbox.push_back(Pending::Notice(session, notice));
+    }
+
+    pub fn send(&mut self, local: SocketAddr, remote: SocketAddr, contents: DatagramSend) {
+        self.outbox
+            .push_back(Pending::Datagram(local, remote, contents));
+    }
+
+    /// Nothing leads to this participant any more.
+    pub fn forget(&mut self, key: PeerKey, gone: &Participant) {
+        self.demux.unname(&gone.ufrag);
+        for address in &gone.addresses {
+            self.demux.release(*address, key);
+        }
+        self.sessions.remove(&gone.session);
+        self.counters.participants -= 1;
+    }
+
+    /// A new id: `prefix` and `length` letters and digits.
+    pub fn sid(&mut self, prefix: &str, length: usize) -> String {
+        prefix
+            .chars()
+            .chain((0..length).map(|_| self.rng.alphanumeric()))
+            .collect()
+    }
+
+    /// Time since 1970 at `now`.
+    pub fn unix(&self, now: Instant) -> Duration {
+        self.config.unix + now.saturating_duration_since(self.config.now)
+    }
+
+    pub fn unix_ms(&self, now: Instant) -> i64 {
+        self.unix(now).as_millis() as i64
+    }
+
+    pub fn ntp(&self, now: Instant) -> Ntp {
+        Ntp::from_unix(self.unix(now))
+    }
+}
+
+impl Shard {
+    /// An empty shard.
+    pub fn new(config: ShardConfig) -> Self {
+        let cert = dtls::provider()
+            .dtls_provider
+            .generate_certificate()
+            .expect("the provider makes certificates");
+        Self {
+            core: Core {
+                rng: fastrand::Rng::with_seed(config.seed),
+                config,
+                counters: Counters::default(),
+                cert,
+                demux: Demux::new(),
+                timers: Timers::default(),
+                sessions: HashMap::new(),
+                outbox: VecDeque::new(),
+                current: None,
+                dirty: Dirty::default(),
+                events: Vec::new(),
+                opened: Vec::new(),
+                wishes: Vec::new(),
+                grants: Vec::new(),
+            },
+            rooms: Slab::new(),
+            by_name: HashMap::new(),
+            stopping: false,
+        }
+    }
+
+    /// Takes one input in. Outputs are ready at [`Shard::poll`]; several inputs may be handled
+    /// before, and should be: what one wake-up yields leaves in larger runs.
+    pub fn handle(&mut self, now: Instant, input: Input<'_>) {
+        match input {
+            Input::Datagram {
+                local,
+                remote,
+                contents,
+            } => {
+                self.on_datagram(now, local, remote, contents);
+            }
+            Input::Command(command) => self.on_command(now, command),
+            Input::Timeout => self.on_timeout(now),
+        }
+    }
+
+    /// The next output; [`Output::Timeout`] when there is no more for now.
+    pub fn poll(&mut self) -> Output<'_> {
+        match self.core.outbox.pop_front() {
+            Some(Pending::Notice(session, notice)) => return Output::Notice(session, notice),
+            Some(Pending::RoomClosed(name)) => return Output::RoomClosed(name),
+            Some(Pending::Datagram(local, remote, contents)) => {
+                let contents = self.core.current.insert(contents);
+                return Output::Transmit(Transmit {
+                    local,
+                    remote,
+                    contents,
+                    segment: None,
+                });
+            }
+            None => {}
+        }
+        let Self { core, rooms, .. } = self;
+        while let Some(key) = core.dirty.legs.front() {
+            if leg(rooms, *key).is_some_and(Leg::has_output) {
+                break;
+            }
+            core.dirty.legs.pop_front();
+        }
+        let next = core
+            .dirty
+            .legs
+            .front()
+            .and_then(|key| leg(rooms, *key))
+            .and_then(Leg::take);
+        match next {
+            Some(transmit) => Output::Transmit(transmit),
+            // Without a timer nothing will be due: nobody is here.
+            None => Output::Timeout(core.timers.next()),
+        }
+    }
+
+    /// What this shard has counted.
+    pub fn counters(&self) -> &Counters {
+        &self.core.counters
+    }
+
+    /// Counts something its adapter had to discard.
+    pub fn count_drop(&mut self, reason: Dropped) {
+        self.core.counters.drop(reason);
+    }
+
+    fn on_datagram(
+        &mut self,
+        now: Instant,
+        local: SocketAddr,
+        remote: SocketAddr,
+        contents: &[u8],
+    ) {
+        let Some(class) = Class::of(contents) else {
+            return self.core.counters.drop(Dropped::NotMedia);
+        };
+        let known = self.core.demux.by_address(remote);
+        let named = if class == Class::Stun {
+            self.core.demux.by_username(contents)
+        } else {
+            known
+        };
+        let Some(key) = named else {
+            return self.core.counters.drop(Dropped::UnknownAddress);
+        };
+        if class == Class::Dtls && !demux::is_dtls(contents) {
+            return self.core.counters.drop(Dropped::DtlsInvalid);
+        }
+        self.contain(now, key, |core, room| {
+            if known != Some(key) {
+                let Some(participant) = room.participants.get_mut(key.participant as usize) else {
+                    return core.counters.drop(Dropped::PeerGone);
+                };
+                if !participant.peer.authenticates(now, local, remote, contents) {
+                    return core.counters.drop(Dropped::StunInvalid);
+                }
+                core.demux.bind(remote, key, &mut participant.addresses);
+            }
+            room.datagram(core, key.participant, (local, remote), class, contents, now);
+        });
+    }
+
+    fn on_command(&mut self, now: Instant, command: Command) {
+        match command {
+            Command::Join(join) => self.join(now, *join),
+            Command::Request(session, request) => {
+                let Some(key) = self.core.sessions.get(&session).copied() else {
+                    return;
+                };
+                self.contain(now, key, |core, room| {
+                    room.request(core, key.participant, request, now);
+                });
+            }
+            Command::SignalClosed(session) => {
+                let Some(key) = self.core.sessions.get(&session).copied() else {
+                    return;
+                };
+                self.contain(now, key, |core, room| {
+                    room.signal_closed(core, key.participant, now);
+                });
+            }
+            Command::Shutdown => {
+                self.stopping = true;
+                let all: Vec<_> = self.core.sessions.values().copied().collect();
+                let departure = Departure {
+                    reason: LeaveReason::ServerShutdown,
+                    action: LeaveAction::Reconnect,
+                };
+                for key in all {
+                    self.contain(now, key, |core, room| {
+                        room.leave(core, key.participant, departure, now);
+                    });
+                }
+            }
+        }
+    }
+
+    fn join(&mut self, now: Instant, join: Join) {
+        let session = join.session;
+        if let Err(refusal) = self.try_join(now, join) {
+            self.core.notify(session, Notice::Refused(refusal));
+        }
+    }
+
+    fn try_join(&mut self, now: Instant, join: Join) -> Result<(), Refusal> {
+        if self.stopping {
+            return Err(Refusal::ShuttingDown);
+        }
+        let key = match self.by_name.get(&join.room) {
+            Some(key) => *key,
+            None if !join.create_room => return Err(Refusal::RoomMissing),
+            None if self.rooms.len() >= self.core.config.limits.rooms => {
+                return Err(Refusal::NodeFull);
+            }
+            None => self.open_room(join.room.clone(), now),
+        };
+        let session = join.session;
+        let core = &mut self.core;
+        let room = &mut self.rooms[key.0 as usize];
+        let joined = catch_unwind(AssertUnwindSafe(|| room.join(core, join, now)));
+        match joined {
+            Ok(Ok(participant)) => {
+                self.core.sessions.insert(
+                    session,
+                    PeerKey {
+                        room: key,
+                        participant,
+                    },
+                );
+                Ok(())
+            }
+            Ok(Err(refusal)) => {
+                self.close_if_unused(key, now);
+                Err(refusal)
+            }
+            Err(_) => {
+                self.core.counters.peer_panics += 1;
+                self.close_room(key);
+                Err(Refusal::Internal)
+            }
+        }
+    }
+
+    fn open_room(&mut self, name: RoomName, now: Instant) -> RoomKey {
+        let key = RoomKey(self.rooms.vacant_key() as u32);
+        let room = Room::new(&mut self.core, key, name.clone(), now);
+        tracing::info!(room = ?room.sid, "room opened");
+        self.rooms.insert(room);
+        self.by_name.insert(name, key);
+        self.core.counters.rooms += 1;
+        key
+    }
+
+    fn close_if_unused(&mut self, key: RoomKey, now: Instant) {
+        let unused = self.rooms.get(key.0 as usize).is_some_and(|room| {
+            room.participants.is_empty()
+                && room.empty_since.is_none_or(|since| {
+                    now.saturating_duration_since(since)
+                        >= self.core.config.limits.departure_timeout
+                })
+        });
+        if unused {
+            self.close_room(key);
+        }
+    }
+
+    fn close_room(&mut self, key: RoomKey) {
+        let room = self.rooms.remove(key.0 as usize);
+        for (slot, gone) in room.participants {
+            let key = PeerKey {
+                room: key,
+                participant: slot as u32,
+            };
+            self.core.forget(key, &gone);
+            let reason = LeaveReason::Internal;
+            let departure = Departure {
+                reason,
+                action: LeaveAction::Reconnect,
+            };
+            self.core.notify(gone.session, Notice::Left(departure));
+        }
+        for (_, track) in room.tracks {
+            self.core.counters.tracks[track.kind() as usize] -= 1;
+        }
+        tracing::info!(room = ?room.sid, "room closed");
+        self.by_name.remove(&room.name);
+        self.core.counters.rooms -= 1;
+        self.core.outbox.push_back(Pending::RoomClosed(room.name));
+    }
+
+    fn on_timeout(&mut self, now: Instant) {
+        // What is woken re-arms itself later than `now`, except for a peer that was asked to
+        // send; those are at most as many as there are participants.
+        let mut budget = TIMERS_PER_TURN;
+        while budget > 0
+            && let Some((at, key)) = self.core.timers.due(now)
+        {
+            budget -= 1;
+            match key {
+                TimerKey::Participant(key) => self.wake(now, at, key),
+                TimerKey::Room(key) => {
+                    let fired = self
+                        .rooms
+                        .get_mut(key.0 as usize)
+                        .is_some_and(|room| room.armed.fire(at));
+                    if fired {
+                        self.close_if_unused(key, now);
+                    }
+                }
+            }
+        }
+    }
+
+    fn wake(&mut self, now: Instant, at: Instant, key: PeerKey) {
+        let fired = self
+            .rooms
+            .get_mut(key.room.0 as usize)
+            .and_then(|room| room.participants.get_mut(key.participant as usize))
+            .is_some_and(|participant| participant.armed.fire(at));
+        if fired {
+            self.contain(now, key, |core, room| room.wake(core, key.participant, now));
+        }
+    }
+
+    /// Runs `action` for one participant. A panic in it ends that participant's stay.
+    fn contain(&mut self, now: Instant, key: PeerKey, action: impl FnOnce(&mut Core, &mut Room)) {
+        let core = &mut self.core;
+        let Some(room) = self.rooms.get_mut(key.room.0 as usize) else {
+            return core.counters.drop(Dropped::PeerGone);
+        };
+        // Nothing here is shared or locked, so what a panic leaves behind is only this value, and
+        // the participant whose state may be half changed is taken out.
+        if catch_unwind(AssertUnwindSafe(|| action(core, room))).is_err() {
+            self.expel(now, key);
+        }
+    }
+
+    /// Takes out a participant in whose name something panicked; if even that panics, its room.
+    fn expel(&mut self, now: Instant, key: PeerKey) {
+        let core = &mut self.core;
+        let Some(room) = self.rooms.get_mut(key.room.0 as usize) else {
+            return;
+        };
+        core.counters.peer_panics += 1;
+        tracing::error!(room = ?room.sid, "panic in a peer: its participant is removed");
+        let departure = Departure {
+            reason: LeaveReason::Internal,
+            action: LeaveAction::Reconnect,
+        };
+        let removed = catch_unwind(AssertUnwindSafe(|| {
+            if room.participants.contains(key.participant as usize) {
+                room.leave(core, key.participant, departure, now);
+            }
+        }));
+        if removed.is_err() {
+            self.close_room(key.room);
+        }
+    }
+}
+
+fn leg(rooms: &mut Slab<Room>, key: PeerKey) -> Option<&mut Leg> {
+    let room = rooms.get_mut(key.room.0 as usize)?;
+    room.participants
+        .get_mut(key.participant as usize)
+        .map(|participant| &mut participant.leg)
+}
+
+/// Timers handled in one call; the rest stays due.
+const TIMERS_PER_TURN: usize = 4096;

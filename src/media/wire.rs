@@ -1,0 +1,104 @@
+//! How a packet leaves: header, extension and payload written and sealed in place at the end of a
+//! leg's batch. Step 6 of the hot path.
+
+use std::time::Instant;
+
+use super::batch::Batch;
+use super::counters::{Counters, Dropped};
+use super::estimator::{Bounds, Estimator};
+use super::packet::Packet;
+use super::retransmit::Budget;
+use super::rewrite::Stamp;
+use super::srtp::{self, OwnSsrc};
+
+/// What all streams of a leg share: the batch they are written to, one numbering, one budget.
+pub struct Wire {
+    pub batch: Batch,
+    /// Next transport-wide sequence number; in the order of sending.
+    next_twcc: u64,
+    /// What the path to the client carries.
+    pub estimator: Estimator,
+    pub budget: Budget,
+}
+
+/// One packet as it goes out.
+pub struct Plan<'a> {
+    pub payload_type: u8,
+    /// Id of the extension that carries the transport-wide number, for video.
+    pub twcc: Option<u8>,
+    /// Extended: also the SRTP index.
+    pub seq: u64,
+    pub stamp: Stamp,
+    /// Set for a retransmission: the sequence number it repeats (RFC 4588 section 4).
+    pub original: Option<u16>,
+    pub packet: &'a Packet,
+}
+
+impl Wire {
+    /// Nothing sent yet.
+    pub fn new(now: Instant) -> Self {
+        Self {
+            batch: Batch::default(),
+            next_twcc: 0,
+            estimator: Estimator::new(Bounds::default(), now),
+            budget: Budget::new(now),
+        }
+    }
+
+    /// Writes a packet at the end of the batch and seals it there.
+    pub fn send(
+        &mut self,
+        plan: &Plan<'_>,
+        seal: &mut srtp::Stream,
+        now: Instant,
+        counters: &mut Counters,
+    ) {
+        let Some((buffer, start)) = self.batch.begin() else {
+            return counters.drop(Dropped::SendFailed);
+        };
+        write_header(buffer, plan, seal.ssrc(), self.next_twcc as u16);
+        let header_len = buffer.len() - start;
+        if let Some(original) = plan.original {
+            buffer.extend_from_slice(&original.to_be_bytes());
+        }
+        let payload = &plan.packet.payload;
+        match &plan.packet.vp8 {
+            Some(descriptor) => {
+                descriptor.write(plan.stamp.ids, buffer);
+                buffer.extend_from_slice(
+                    payload.get(usize::from(descriptor.length)..).unwrap_or(&[]),
+                );
+            }
+            None => buffer.extend_from_slice(payload),
+        }
+        if seal.seal_rtp(buffer, start, header_len, plan.seq).is_err() {
+            self.batch.abort(start);
+            return counters.drop(Dropped::SealIndexReused);
+        }
+        let bytes = buffer.len() - start;
+        self.batch.commit(start);
+        if plan.twcc.is_some() {
+            self.estimator.sent(self.next_twcc, bytes, now);
+            self.next_twcc += 1;
+        }
+        if plan.original.is_none() {
+            self.budget.fresh(now, bytes);
+        }
+        counters.packets_out += 1;
+        counters.bytes_out += bytes as u64;
+    }
+}
+
+/// RTP header (RFC 3550 section 5.1), with the transport-wide number as one-byte header extension
+/// (RFC 8285 section 4.2).
+fn write_header(out: &mut Vec<u8>, plan: &Plan<'_>, ssrc: OwnSsrc, twcc: u16) {
+    out.push(if plan.twcc.is_some() { 0x90 } else { 0x80 });
+    out.push(u8::from(plan.packet.marker) << 7 | plan.payload_type & 0x7f);
+    out.extend_from_slice(&(plan.seq as u16).to_be_bytes());
+    out.extend_from_slice(&plan.stamp.timestamp.to_be_bytes());
+    out.extend_from_slice(&ssrc.get().to_be_bytes());
+    if let Some(id) = plan.twcc {
+        let [high, low] = twcc.to_be_bytes();
+        out.extend_from_slice(&[0xbe, 0xde, 0, 1, id << 4 | 1, high, low, 0]);
+    }
+}
