@@ -1,0 +1,70 @@
+# One daemon for all client suites, on ports nobody else has, stopped by its own process id.
+
+WORKERS=2
+
+# Two TCP ports and the first of $WORKERS neighbouring UDP ports, all free just now.
+free_ports() {
+  python3 - "$WORKERS" <<'PYTHON'
+import random, socket, sys
+def tcp():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+def udp(count):
+    for _ in range(200):
+        first = random.randrange(20000, 32000)
+        held = []
+        try:
+            for port in range(first, first + count):
+                s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+                held.append(s)
+                s.bind(("127.0.0.1", port))
+            return first
+        except OSError:
+            continue
+        finally:
+            for s in held:
+                s.close()
+print(tcp(), tcp(), udp(int(sys.argv[1])))
+PYTHON
+}
+
+start_daemon() {
+  local http metrics media
+  read -r http metrics media < <(free_ports)
+  "$1" serve --dev --http "127.0.0.1:$http" --metrics "127.0.0.1:$metrics" \
+    --media-port "$media" --workers "$WORKERS" >"$CACHE/logs/daemon.log" 2>&1 &
+  DAEMON_PID=$!
+  export TEST_URL=ws://127.0.0.1:$http TEST_METRICS=http://127.0.0.1:$metrics
+  export TEST_MEDIA_PORT=$media TEST_WORKERS=$WORKERS TEST_PID=$DAEMON_PID TEST_BIN=$1
+  export TEST_KEY=devkey TEST_SECRET=stellwerk-dev-secret-0123456789abcdef
+  local tries
+  for ((tries = 0; tries < 100; tries++)); do
+    python3 -c 'import sys, urllib.request as u; u.urlopen(sys.argv[1], timeout=1)' \
+      "$TEST_METRICS/readyz" 2>/dev/null && return 0
+    kill -0 "$DAEMON_PID" 2>/dev/null || break
+    sleep 0.1
+  done
+  echo 'The daemon does not become ready:' >&2
+  tail -n 20 "$CACHE/logs/daemon.log" >&2
+  return 1
+}
+
+stop_daemon() {
+  [ -n "$DAEMON_PID" ] || return 0
+  local pid=$DAEMON_PID tries
+  DAEMON_PID=''
+  kill "$pid" 2>/dev/null || return 0
+  for ((tries = 0; tries < 100; tries++)); do
+    kill -0 "$pid" 2>/dev/null || break
+    sleep 0.1
+  done
+  if kill -0 "$pid" 2>/dev/null; then
+    kill -9 "$pid"
+    record fail - daemon 'ends within 10 s of SIGTERM' 10 ''
+  fi
+  wait "$pid" 2>/dev/null
+  if grep -q panicked "$CACHE/logs/daemon.log"; then
+    record fail - daemon 'no panic in its log' 0 "$(grep -m1 panicked "$CACHE/logs/daemon.log")"
+  fi
+}
