@@ -1,0 +1,101 @@
+"""A daemon of a test's own, for what needs another configuration or an end of its own."""
+
+import asyncio
+import os
+import random
+import socket
+import tempfile
+import time
+import urllib.request
+
+from harness import Failure
+
+
+def _free_tcp():
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        return held.getsockname()[1]
+
+
+def _free_udp():
+    for _ in range(200):
+        port = random.randrange(33000, 42000)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as held:
+            try:
+                held.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                continue
+    raise Failure("no free UDP port")
+
+
+class Daemon:
+    """`async with Daemon(toml=...) as daemon:` - ready inside, ended by its own pid after."""
+
+    def __init__(self, toml="", workers=1):
+        self.toml = toml
+        self.workers = workers
+
+    async def __aenter__(self):
+        http, metrics = _free_tcp(), _free_tcp()
+        self.url = f"ws://127.0.0.1:{http}"
+        self.metrics = f"http://127.0.0.1:{metrics}"
+        self.log = tempfile.TemporaryFile()
+        arguments = ["serve", "--dev", "--http", f"127.0.0.1:{http}", "--metrics",
+                     f"127.0.0.1:{metrics}", "--media-port", str(_free_udp()), "--workers",
+                     str(self.workers)]
+        if self.toml:
+            self.config = tempfile.NamedTemporaryFile("w", suffix=".toml")
+            self.config.write(self.toml)
+            self.config.flush()
+            arguments += ["--config", self.config.name]
+        self.process = await asyncio.create_subprocess_exec(
+            os.environ["TEST_BIN"], *arguments, stdout=self.log, stderr=self.log)
+        deadline = time.monotonic() + 10
+        while not await asyncio.to_thread(self._ready):
+            if self.process.returncode is not None or time.monotonic() > deadline:
+                raise Failure(f"the daemon does not become ready: {self.text()[-300:]}")
+            await asyncio.sleep(0.05)
+        return self
+
+    def _ready(self):
+        try:
+            return urllib.request.urlopen(f"{self.metrics}/readyz", timeout=1).status == 200
+        except OSError:
+            return False
+
+    def text(self):
+        self.log.seek(0)
+        return self.log.read().decode(errors="replace")
+
+    async def __aexit__(self, *_):
+        if self.process.returncode is None:
+            self.process.terminate()
+            try:
+                await asyncio.wait_for(self.process.wait(), 10)
+            except asyncio.TimeoutError:
+                self.process.kill()
+                await self.process.wait()
+
+
+def metric(name, labels=None, base=None):
+    """Sum of all samples of `name` whose labels contain `labels`."""
+    base = base or os.environ["TEST_METRICS"]
+    text = urllib.request.urlopen(f"{base}/metrics", timeout=5).read().decode()
+    total = 0.0
+    for line in text.splitlines():
+        head, _, value = line.rpartition(" ")
+        if head.split("{")[0] != name:
+            continue
+        if all(f'{key}="{wanted}"' in head for key, wanted in (labels or {}).items()):
+            total += float(value)
+    return total
+
+
+def resident_bytes(pid=None):
+    """Resident memory of the daemon."""
+    with open(f"/proc/{pid or os.environ['TEST_PID']}/status", encoding="ascii") as status:
+        for line in status:
+            if line.startswith("VmRSS:"):
+                return int(line.split()[1]) * 1024
+    raise Failure("the daemon is gone")

@@ -1,0 +1,260 @@
+"""The media half of the probe: ICE towards a lite server, DTLS-SRTP, and a diary of packets.
+
+ICE is written out here (a lite server only ever answers), so that tests may send anything at any
+moment. DTLS and SCTP are aiortc's.
+"""
+
+import asyncio
+import os
+import random
+import struct
+import time
+from collections import defaultdict
+
+from aioice import stun
+from aiortc import RTCCertificate
+from aiortc.rtcdtlstransport import RTCDtlsFingerprint, RTCDtlsParameters, RTCDtlsTransport
+from aiortc.rtp import RtcpPacket, RtcpPsfbPacket, RtcpRtpfbPacket
+
+import vp8
+from harness import Failure, expect
+
+# One certificate for all probes: making one costs more than a join.
+_CERTIFICATE = RTCCertificate.generateCertificate()
+_NTP_EPOCH = 2208988800
+
+
+def _text(length):
+    letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+    return "".join(random.choices(letters, k=length))
+
+
+class _Socket(asyncio.DatagramProtocol):
+    def __init__(self, received):
+        self.received = received
+
+    def datagram_received(self, data, addr):
+        self.received(data, addr)
+
+    def error_received(self, exc):
+        pass
+
+
+class Ice:
+    """A controlling agent with one pair. Looks like aiortc's transport to its DTLS."""
+
+    role = "controlling"
+
+    def __init__(self):
+        self.ufrag, self.password = _text(4), _text(24)
+        self.queue = asyncio.Queue()
+        self.connected = asyncio.Event()
+        self.remote = None
+        self.checking = None
+        self.quiet = False  # True: stop consent checks, as a dead process would
+
+    async def open(self):
+        loop = asyncio.get_running_loop()
+        self.socket, _ = await loop.create_datagram_endpoint(
+            lambda: _Socket(self._received), local_addr=("127.0.0.1", 0))
+
+    def start(self, address, ufrag, password):
+        self.remote, self.remote_ufrag, self.remote_password = address, ufrag, password
+        self.checking = asyncio.ensure_future(self._check())
+
+    def request(self):
+        """A connectivity check that nominates."""
+        message = stun.Message(message_method=stun.Method.BINDING,
+                               message_class=stun.Class.REQUEST)
+        message.attributes["USERNAME"] = f"{self.remote_ufrag}:{self.ufrag}"
+        message.attributes["PRIORITY"] = 1853824767
+        message.attributes["ICE-CONTROLLING"] = 1
+        message.attributes["USE-CANDIDATE"] = None
+        message.add_message_integrity(self.remote_password.encode())
+        return message
+
+    async def _check(self):
+        while True:
+            if not self.quiet:
+                self.raw(bytes(self.request()))
+            await asyncio.sleep(1 if self.connected.is_set() else 0.05)
+
+    def _received(self, data, addr):
+        if data and data[0] < 2:
+            message = stun.parse_message(data)
+            if message.message_class == stun.Class.RESPONSE:
+                self.connected.set()
+            return
+        self.queue.put_nowait(data)
+
+    def raw(self, data):
+        """Sends a datagram from the validated address."""
+        if not self.socket.is_closing():
+            self.socket.sendto(data, self.remote)
+
+    async def _recv(self):
+        return await self.queue.get()
+
+    async def _send(self, data):
+        self.raw(data)
+
+    def close(self):
+        if self.checking:
+            self.checking.cancel()
+        self.socket.close()
+
+
+class _Dtls(RTCDtlsTransport):
+    """Hands over opened packets instead of routing them."""
+
+    on_rtp = on_rtcp = staticmethod(lambda data: None)
+
+    async def _handle_rtp_data(self, data, arrival_time_ms):
+        self.on_rtp(data)
+
+    async def _handle_rtcp_data(self, data):
+        self.on_rtcp(data)
+
+
+class Peer:
+    """ICE, DTLS and everything that came over it."""
+
+    def __init__(self):
+        self.ice = Ice()
+        self.packets = defaultdict(list)  # ssrc -> [vp8.Packet]
+        self.rtcp = []  # (time, packet)
+        self.key_requests = []  # (time, ssrc)
+        self.dtls = None
+        self.twcc_id = 0  # extension id to read transport numbers from
+        self.transport_numbers = []  # [(number, time)] not yet reported
+        self.feedback_count = 0
+        self.reports = None
+        self.own_ssrc = random.randrange(1, 2**31)
+
+    @property
+    def fingerprint(self):
+        return next(print.value for print in _CERTIFICATE.getFingerprints()
+                    if print.algorithm == "sha-256")
+
+    async def connect(self, answer, address, seconds=10):
+        """Brings up ICE and DTLS against the server's answer."""
+        self.ice.start(address, answer.ufrag, answer.password)
+        await asyncio.wait_for(self.ice.connected.wait(), seconds)
+        self.dtls = _Dtls(self.ice, [_CERTIFICATE])
+        # The server may take either role; it says which.
+        self.dtls._set_role("client" if answer.setup == "passive" else "server")
+        self.dtls.on_rtp, self.dtls.on_rtcp = self._rtp, self._rtcp
+        prints = [RTCDtlsFingerprint(algorithm="sha-256", value=answer.fingerprint)]
+        await asyncio.wait_for(self.dtls.start(RTCDtlsParameters(fingerprints=prints)), seconds)
+        expect(self.dtls.state == "connected", f"DTLS is {self.dtls.state}")
+        self.reports = asyncio.ensure_future(self._report())
+
+    def _rtp(self, data):
+        packet = vp8.parse_rtp(data, time.monotonic())
+        self.packets[packet.ssrc].append(packet)
+        number = packet.extensions.get(self.twcc_id)
+        if number:
+            self.transport_numbers.append((struct.unpack("!H", number)[0], packet.at))
+
+    def _rtcp(self, data):
+        now = time.monotonic()
+        try:
+            packets = RtcpPacket.parse(data)
+        except ValueError as error:
+            raise Failure(f"the server sent broken RTCP: {error}") from error
+        for packet in packets:
+            self.rtcp.append((now, packet))
+            if isinstance(packet, RtcpPsfbPacket) and packet.fmt in (1, 4):
+                self.key_requests.append((now, packet.media_ssrc))
+
+    async def _report(self):
+        """What a receiver owes: transport feedback every 100 ms, a receiver report a second."""
+        turn = 0
+        while True:
+            await asyncio.sleep(0.1)
+            turn += 1
+            if self.transport_numbers:
+                numbers, self.transport_numbers = self.transport_numbers, []
+                await self.dtls._send_rtp(self._feedback(numbers))
+            if turn % 10 == 0 and self.packets:
+                await self.dtls._send_rtp(self._receiver_report())
+
+    def _feedback(self, numbers):
+        """Transport-wide feedback, two-bit status vectors; nothing is ever late here."""
+        origin = numbers[0][0]
+        arrived = {((n - origin + 0x8000) & 0xFFFF) - 0x8000: at for n, at in numbers}
+        first = min(arrived)
+        base, count = (origin + first) & 0xFFFF, max(arrived) - first + 1
+        reference = int(arrived[first] * 1000 / 64)
+        clock = reference * 64 * 4  # quarter milliseconds
+        statuses, deltas = [], b""
+        for offset in range(count):
+            at = arrived.get(first + offset)
+            if at is None:
+                statuses.append(0)
+                continue
+            delta = int(at * 4000) - clock
+            clock += delta
+            small = 0 <= delta <= 255
+            statuses.append(1 if small else 2)
+            deltas += struct.pack("!B" if small else "!h", max(-32768, min(32767, delta)))
+        chunks = b""
+        for start in range(0, count, 7):
+            seven = (statuses[start:start + 7] + [0] * 7)[:7]
+            value = 0xC000
+            for position, status in enumerate(seven):
+                value |= status << (12 - 2 * position)
+            chunks += struct.pack("!H", value)
+        body = struct.pack("!HHI", base, count,
+                           ((reference & 0xFFFFFF) << 8) | (self.feedback_count & 0xFF))
+        self.feedback_count += 1
+        body += chunks + deltas
+        body += bytes(-len(body) % 4)
+        media = next(iter(self.packets))
+        return struct.pack("!BBHII", 0x8F, 205, 2 + len(body) // 4, self.own_ssrc, media) + body
+
+    def _receiver_report(self):
+        blocks = b""
+        for ssrc, packets in list(self.packets.items())[:31]:
+            blocks += struct.pack("!IIIIII", ssrc, 0, packets[-1].sequence, 0, 0, 0)
+        count = len(blocks) // 24
+        return struct.pack("!BBHI", 0x80 | count, 201, 1 + len(blocks) // 4, self.own_ssrc) + blocks
+
+    async def send(self, *packets):
+        """Seals and sends RTP or RTCP."""
+        for packet in packets:
+            await self.dtls._send_rtp(packet)
+
+    async def picture_loss(self, ssrc):
+        """Asks for a key frame."""
+        await self.send(struct.pack("!BBHII", 0x81, 206, 2, self.own_ssrc, ssrc))
+
+    async def missing(self, ssrc, sequence):
+        """Reports one packet as lost."""
+        await self.send(struct.pack("!BBHIIHH", 0x81, 205, 3, self.own_ssrc, ssrc, sequence, 0))
+
+    async def sender_report(self, layer, clock_rate=90000):
+        """Ties the layer's RTP clock to the wall clock, as a browser does."""
+        now = time.time() + _NTP_EPOCH
+        seconds = int(now)
+        await self.send(struct.pack(
+            "!BBHIIIIII", 0x80, 200, 6, layer.ssrc, seconds & 0xFFFFFFFF,
+            int((now - seconds) * 2**32), layer.timestamp & 0xFFFFFFFF, layer.packets,
+            layer.octets))
+
+    def lost_feedback(self):
+        """Generic NACKs that came from the server."""
+        return [packet for _, packet in self.rtcp
+                if isinstance(packet, RtcpRtpfbPacket) and packet.fmt == 1]
+
+    async def close(self):
+        if self.reports:
+            self.reports.cancel()
+        if self.dtls:
+            await self.dtls.stop()
+        self.ice.close()
+
+
+def garbage(length):
+    """Random bytes."""
+    return os.urandom(length)

@@ -1,0 +1,22 @@
+"""Runs the wire probe's tests against the daemon at TEST_URL."""
+
+import asyncio
+import os
+import sys
+
+sys.dont_write_bytecode = True
+here = os.path.dirname(os.path.abspath(__file__))
+sys.path[:0] = [here, os.path.join(here, "..", "lib")]
+
+import harness  # noqa: E402
+import probe  # noqa: E402
+
+import test_http  # noqa: E402,F401
+import test_join  # noqa: E402,F401
+import test_negotiation  # noqa: E402,F401
+import test_tracks  # noqa: E402,F401
+import test_layers  # noqa: E402,F401
+import test_hostile  # noqa: E402,F401
+import test_daemon  # noqa: E402,F401
+
+sys.exit(bool(asyncio.run(harness.run("wire", probe.close_all))))
