@@ -3,7 +3,6 @@
 import asyncio
 import time
 
-from aiortc.rtp import RtcpSrPacket
 from livekit.protocol import models
 
 import vp8
@@ -210,20 +209,17 @@ async def _():
     wanted = {section.ssrcs[0]: 90000, heard.ssrcs[0]: 48000}
 
     def reports():
-        found = {}
-        for at, packet in ben.peer.rtcp:
-            if isinstance(packet, RtcpSrPacket) and packet.ssrc in wanted:
-                found[packet.ssrc] = (at, packet.sender_info)
+        found = {packet.media_ssrc: packet for _, packet in ben.peer.rtcp
+                 if packet.kind == 200 and packet.media_ssrc in wanted}
         return found if len(found) == 2 else None
 
     found = await until(reports, "sender reports of both tracks", 8)
     offsets = []
     for ssrc, rate in wanted.items():
-        _, info = found[ssrc]
         packet = ben.peer.packets[ssrc][-1]
-        delta = ((packet.timestamp - info.rtp_timestamp + 2**31) & 0xFFFFFFFF) - 2**31
-        wall = info.ntp_timestamp / 2**32 + delta / rate
-        offsets.append(wall - packet.at)
+        delta = ((packet.timestamp - found[ssrc].rtp + 2**31) & 0xFFFFFFFF) - 2**31
+        offsets.append(found[ssrc].ntp / 2**32 + delta / rate - packet.at)
+    expect(not ben.peer.broken and not anna.peer.broken, f"{ben.peer.broken} {anna.peer.broken}")
     skew = abs(offsets[0] - offsets[1])
     expect(skew < 0.1, f"picture and voice are {skew * 1000:.0f} ms apart")
     return f"skew {skew * 1000:.1f} ms"
