@@ -256,12 +256,13 @@ class Voice:
     def __init__(self, probe, section, ssrc):
         self.probe, self.section, self.ssrc = probe, section, ssrc
         self.sequence, self.timestamp, self.count = 1000, 5000, 0
+        self.mark = 0  # second byte of the payload: tells which voice it is
         self.packets = self.octets = 0
         self.task = asyncio.ensure_future(self._run())
         probe.tasks.append(self.task)
 
     def packet(self):
-        payload = b"\xfc" + self.count.to_bytes(4, "big") + bytes(40)
+        payload = bytes([0xFC, self.mark]) + self.count.to_bytes(4, "big") + bytes(40)
         packet = vp8.rtp(sdp.OPUS, self.sequence, self.timestamp, self.ssrc, payload, False,
                          [(sdp.MID, self.section.mid.encode()), (sdp.AUDIO_LEVEL, b"\x9e")])
         self.sequence += 1

@@ -18,7 +18,7 @@ from test_http import get
 
 @test("LK-03", "over the participant limit: 503, readable from any origin")
 async def _():
-    async with Daemon(toml="[limits]\nparticipants_per_room = 2\n") as daemon:
+    async with Daemon(toml="[limits]\nparticipants = 2\n") as daemon:
         for name in ("anna", "ben"):
             await Probe("full", name, daemon.url).connect()
         cora = Probe("full", "cora", daemon.url)

@@ -140,9 +140,9 @@ async def _():
             struct.pack("!BBHII", 0x8F, 205, 2, ssrc, ssrc),  # feedback without a body
             struct.pack("!BBHIIHHI", 0x8F, 205, 4, ssrc, ssrc, 0, 65535, 0),  # 65535 statuses
             struct.pack("!BBHI", 0x81, 203, 1, random.randrange(1 << 32)),  # BYE of a stranger
-            struct.pack("!BBHI", 0x80, 222, 1, ssrc),  # unknown type
+            struct.pack("!BBHI", 0x80, 208, 1, ssrc),  # unknown type
             struct.pack("!BBHII", 0x8F, 206, 2, ssrc, ssrc) + b"REMB\x01\xff\xff\xff",
-            struct.pack("!BBHI", 0x81, 202, 1, ssrc) + b"\x01\xff",  # SDES past its end
+            struct.pack("!BBHI", 0x81, 202, 1, ssrc) + b"\x01\xff\x00\x00",  # SDES past its end
             b"\x80\xc8\x00\x00" + os.urandom(8),
         ]
         await probe.peer.send(*broken)

@@ -52,7 +52,7 @@ async def _():
     await anna.negotiate()
     for position, (name, section) in enumerate(sections.items()):
         voice = Voice(anna, section, section.ssrc)
-        voice.count = (position + 1) << 24  # the payload now tells which one it is
+        voice.mark = position + 1
         received = await ben.subscription(tracks[name].sid)
         await ben.flow(received)
         heard = ben.received(received)[-1].payload[1]

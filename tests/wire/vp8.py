@@ -7,8 +7,9 @@ import struct
 from dataclasses import dataclass, field
 
 SIZES = {"q": (320, 180), "h": (640, 360), "f": (1280, 720), "": (640, 360)}
-# Temporal pattern of three layers: base, top, middle, top.
-PATTERN = (0, 2, 1, 2)
+# Temporal pattern of three layers as libwebrtc makes it: (TID, whether it refers to the base only,
+# so that a receiver may begin with that layer here).
+PATTERN = ((0, False), (2, True), (1, True), (2, False))
 
 
 def rtp(payload_type, sequence, timestamp, ssrc, payload, marker=False, extensions=()):
@@ -60,11 +61,11 @@ def parse_rtp(data, at):
                   payload)
 
 
-def vp8_payload(picture, tl0, tid, key, start, layer, frame, size, length=300):
+def vp8_payload(picture, tl0, tid, sync, key, start, layer, frame, size, length=300):
     """Descriptor, frame tag and then the marks: layer letter and frame number."""
     descriptor = struct.pack(
         "!BBHBB", 0x80 | (0x10 if start else 0), 0xE0, 0x8000 | (picture & 0x7FFF), tl0 & 0xFF,
-        (tid << 6) | (0x20 if tid < 2 else 0) | 0x01)
+        (tid << 6) | (0x20 if sync else 0) | 0x01)
     body = b""
     if start:
         width, height = size
@@ -139,12 +140,12 @@ class Layer:
     def next_frame(self, payload_type, extensions, pieces=2, length=300, advance=3000):
         """The packets of the next frame; a key frame if one was asked for."""
         key, self.want_key = self.want_key, False
-        tid = 0 if key else PATTERN[self.frame % 4]
+        tid, sync = (0, False) if key else PATTERN[self.frame % 4]
         self.tl0 += tid == 0
         out = []
         for piece in range(pieces):
-            payload = vp8_payload(self.picture, self.tl0, tid, key, piece == 0, self.rid,
-                                  self.frame, SIZES[self.rid], length)
+            payload = vp8_payload(self.picture, self.tl0, tid, sync, key, piece == 0,
+                                  self.rid, self.frame, SIZES[self.rid], length)
             out.append(rtp(payload_type, self.sequence, self.timestamp, self.ssrc, payload,
                            piece == pieces - 1, extensions()))
             self.sequence += 1
