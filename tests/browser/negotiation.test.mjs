@@ -7,7 +7,7 @@ import { RED, GREEN, BLUE, css, camera } from "./call.test.mjs";
 /** Ten colours that compression does not confuse. */
 const COLOURS = [
   [220, 30, 30], [30, 170, 30], [30, 30, 220], [210, 210, 30], [30, 200, 200],
-  [200, 30, 200], [230, 130, 30], [120, 120, 120], [20, 20, 20], [230, 230, 230],
+  [200, 30, 200], [230, 110, 30], [120, 120, 120], [20, 20, 20], [230, 230, 230],
 ];
 
 test("LK-42 LK-22", "10 pictures and 10 tones are each what their name says",
@@ -25,7 +25,7 @@ test("LK-42 LK-22", "10 pictures and 10 tones are each what their name says",
     await until(async () => (await ben.call("list")).length === 20,
       "ben has 20 tiles", { seconds: 20 });
     for (const [i, colour] of COLOURS.entries()) {
-      await ben.showsColour({ name: `picture ${i}` }, colour, { seconds: 15, tolerance: 35 });
+      await ben.showsColour({ name: `picture ${i}` }, colour, { seconds: 15, tolerance: 45 });
     }
     for (const [i, hertz] of tones.entries()) {
       const heard = await ben.call("tone", { name: `tone ${i}` });

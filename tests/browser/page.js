@@ -242,7 +242,7 @@ window.me = {
     return (await this.tile(which)?.tone()) ?? null;
   },
 
-  /** Sender side: one entry per layer that is being sent. */
+  /** Sender side: one entry per layer of the video that was published last. */
   async sending() {
     const layers = [];
     for (const peer of window.peers) {
@@ -250,7 +250,8 @@ window.me = {
         if (entry.type === "outbound-rtp" && entry.kind === "video") layers.push({ ...entry });
       }
     }
-    return layers;
+    const last = Math.max(...layers.map((layer) => Number(layer.mid)));
+    return layers.filter((layer) => Number(layer.mid) === last);
   },
 
   remote(identity) {

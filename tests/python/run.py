@@ -109,8 +109,7 @@ class Person:
             diary = self.frames.get(key)
             return diary and all(abs(a - b) < 40 for a, b in zip(diary[-1][3], colour))
 
-        await until(right, f"{self.name} sees {key} in {colour}, last "
-                    f"{self.frames.get(key, [None])[-1]}", seconds)
+        await until(right, f"{self.name} sees {key} in {colour}", seconds)
 
     async def hears(self, identity, name, hertz, seconds=10):
         key = (identity, name)
@@ -126,7 +125,7 @@ class Person:
             return float(spectrum.argmax()) * RATE / len(wave)
 
         await until(lambda: abs(loudest() - hertz) < 20,
-                    f"{self.name} hears {hertz} Hz of {key}, not {loudest():.0f} Hz", seconds)
+                    f"{self.name} hears {hertz} Hz of {key}", seconds)
 
     async def leave(self):
         for task in self.tasks:
