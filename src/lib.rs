@@ -1,4 +1,116 @@
-//! Stellwerk: a media-plane SFU daemon.
+//! Stellwerk: a media server (SFU) that unmodified LiveKit clients join. This page is the map.
+//!
+//! ```text
+//!    clients: WebSocket                                        clients: UDP
+//!          |                                                     ^     |
+//!  +-------v--------+                                  +---------+-----v----------+
+//!  | signal         |          one room = one worker   | worker (a thread each)   |
+//!  |  http  grant   |   +-----------+  Command, mail   |  udp: batches in and out |
+//!  |  livekit       +-->| directory +----------------->|  the turn, the clock     |
+//!  |   join session |   +-----------+                  | +----------------------+ |
+//!  |   request wire |<------------- Notice ------------+ | Shard (media), no IO | |
+//!  +----------------+                                  | |  rooms, participants | |
+//!                                                      | |                      | |
+//!  +----------------+                                  | |  peer   |   leg      | |
+//!  | metrics        |<---------- Report, 1/s ----------+ | str0m:  | egress:    | |
+//!  |  /metrics      |                                  | |  ICE    |  ours, on  | |
+//!  |  /livez /readyz|                                  | |  DTLS --+-> its keys | |
+//!  +----------------+                                  | |  SRTP in|  SRTP out, | |
+//!                                                      | |         |  SRTCP in  | |
+//!  config -> daemon: binds, starts, drains all this    | +----------------------+ |
+//!                                                      +--------------------------+
+//! ```
+//!
+//! A [`worker`] owns its [`media::Shard`] alone: no lock, no atomic, no shared count per packet.
+//! The shard is a synchronous value; time, datagrams and commands go in, datagrams and notices
+//! come out, so tests, benches and fuzzers drive the very code that runs in production. str0m runs
+//! ICE, DTLS and the receiving half of each connection; the sending half is our own, because one
+//! packet to fifty people must not be fifty trips through a whole WebRTC stack.
+//!
+//! Dependencies point one way, and `tests/tidy.rs` watches the imports:
+//! `cli -> daemon -> {signal, metrics, worker} -> directory -> media -> {ids, units}`; signalling
+//! and the directory know only [`media::message`] of media (and its limits), and `config` is read
+//! by `daemon` and `signal`.
+//!
+//! # The hot path
+//!
+//! One RTP packet, in the order of its steps. The files carry the same numbers.
+//!
+//! 1. `worker/udp.rs` reads a batch in one call; `worker/mod.rs` stamps it with one time.
+//! 2. `media/demux.rs` finds whose datagram it is. Only addresses that passed an ICE check count.
+//! 3. `media/peer.rs` has str0m open it; `media/forwarding.rs` makes a `media/packet.rs` of it.
+//! 4. `media/track.rs` notes layer, rate and clock; `media/retransmit.rs` keeps it for NACKs.
+//! 5. For every subscription `media/layers.rs` says whether it goes out, and `media/rewrite.rs`
+//!    under which numbers (inside the payload: `media/codec/vp8.rs`).
+//! 6. `media/egress.rs` writes header and extensions, `media/srtp/` seals in place, and
+//!    `media/batch.rs` puts equal datagrams for one address into one run.
+//! 7. `worker/udp.rs` hands each run to the kernel in one call.
+//!
+//! Feedback goes the other way: `media/srtp/opener.rs` opens it, `media/rtcp/` reads it, then
+//!
+//! - NACK: `media/rewrite.rs` knows what had that number, `media/retransmit.rs` has the packet;
+//! - PLI: `media/keyframe.rs` merges and throttles, `media/peer.rs` asks the publisher;
+//! - congestion feedback: `media/estimator/` turns it into a rate, `media/allocator.rs` shares the
+//!   rate out, and step 5 follows.
+//!
+//! # The guessing game
+//!
+//! | what is seen | where to look |
+//! |---|---|
+//! | the wrong person gets in, or a right one doesn't | `signal/grant.rs`, `signal/livekit/join.rs` |
+//! | an HTTP status, CORS, a connection that is cut early | `signal/http.rs`, `signal/livekit/mod.rs` |
+//! | a message is missing or misread | `signal/livekit/wire.rs` (out), `request.rs` (in) |
+//! | somebody is thrown out, is there twice, rooms that stay | `media/room.rs` |
+//! | a publication never appears | `media/publishing.rs`, `media/sdp.rs` |
+//! | the wrong face in a tile, or none | `media/section.rs`, `media/subscribing.rs` |
+//! | media doesn't connect | `daemon.rs` (addresses), `media/demux.rs`, `media/peer.rs` |
+//! | a freeze when a tile is resized | `media/layers.rs` |
+//! | numbers jump, a decoder complains after a switch | `media/rewrite.rs`, `media/codec/` |
+//! | pictures too small, or flapping between sizes | `media/allocator.rs`, `media/estimator/` |
+//! | freezes under loss | `media/retransmit.rs`, `media/egress.rs` |
+//! | too many or too few key frames | `media/keyframe.rs` |
+//! | sound and picture drift apart | `media/ntp.rs` |
+//! | delay or loss under load | `worker/mod.rs` (the bounds of a turn), `worker/udp.rs` |
+//! | a room on the wrong worker, 503 | `directory.rs` |
+//! | a number that can't be right | `media/counters.rs`, `metrics/page.rs` |
+//! | "address in use", a stop that takes long | `daemon.rs` |
+//! | an option that is ignored or refused | `config/mod.rs`, `config/layer.rs` |
+//!
+//! # Glossary
+//!
+//! - **room**: who is in it hears of each other. Named by people; its *sid* names one incarnation.
+//! - **participant**: one stay of somebody in a room. **identity**: who that is, unique in a room.
+//! - **sid**: an id we give: `RM_` room, `PA_` participant, `TR_` track. Harmless in a log.
+//! - **session**: one signalling connection of a participant, named by a [`ids::SessionKey`].
+//! - **placement**: a session's hold on a room's entry in the [`directory`].
+//! - **command**, **notice**: what signalling wants of a shard, and what a shard tells a session;
+//!   the whole language is [`media::message`].
+//! - **peer**: the receiving half of a participant's connection: str0m, ICE, DTLS.
+//! - **leg**: the sending half, ours: numbers, keys, batch, estimate of one receiver.
+//! - **section**: a media section (`m=`) of the one SDP of a client; it carries one track or waits.
+//! - **track**: what somebody publishes: a camera, a microphone, a screen or its sound.
+//! - **stream**: one SSRC of a track. With simulcast there is one per layer.
+//! - **layer**: a spatial layer, that is one of up to three sizes of a picture (`q`, `h`, `f`).
+//! - **temporal layer**: frames that can be left out to lower the frame rate of a layer.
+//! - **subscription**: one track on its way to one participant.
+//! - **wish**: what a subscriber asks: of a track at all, and of the bandwidth.
+//! - **token**, or [`signal::grant::Grant`]: what the holder of an API key allows a participant.
+//! - **grant** of the [`media::allocator`]: the layers that bandwidth allows a subscription now.
+//! - **rewrite**: making one continuous stream out of changing layers. **stamp**: the numbers a
+//!   packet leaves with.
+//! - **ring**: the last packets of a stream, for all its subscribers. **budget**: how much of them
+//!   one receiver may have again.
+//! - **shard**: whole rooms, as a value. **worker**: the thread, sockets and clock of one shard.
+//! - **turn**: one bounded piece of a worker's work, between two waits.
+//! - **dropped**: something discarded; every reason is a variant of [`media::counters::Dropped`].
+//!
+//! # What is not here
+//!
+//! TLS for signalling (a reverse proxy's work); the two-connection signalling of older clients
+//! (`/rtc` with query parameters); resuming a session (clients join anew); TURN and ICE over TCP;
+//! forwarding of data channels; codecs other than Opus and VP8; probing and pacing in the
+//! rate control; active speakers and connection quality; the room service, webhooks, recording;
+//! rooms larger than one worker and relays between nodes; reloading of the configuration.
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 #![cfg_attr(
