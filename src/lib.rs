@@ -21,7 +21,7 @@
 //!                                                      +--------------------------+
 //! ```
 //!
-//! A [`worker`] owns its [`media::Shard`] alone: no lock, no atomic, no shared count per packet.
+//! A [`worker`] owns its [`media::Shard`] alone; between threads only whole messages travel.
 //! The shard is a synchronous value; time, datagrams and commands go in, datagrams and notices
 //! come out, so tests, benches and fuzzers drive the very code that runs in production. str0m runs
 //! ICE, DTLS and the receiving half of each connection; the sending half is our own, because one
@@ -57,15 +57,15 @@
 //!
 //! | what is seen | where to look |
 //! |---|---|
-//! | the wrong person gets in, or a right one doesn't | `signal/grant.rs`, `signal/livekit/join.rs` |
-//! | an HTTP status, CORS, a connection that is cut early | `signal/http.rs`, `signal/livekit/mod.rs` |
+//! | the wrong person gets in, or a right one not | `signal/grant.rs`, `signal/livekit/join.rs` |
+//! | an HTTP status, CORS, a connection cut early | `signal/http.rs`, `signal/livekit/mod.rs` |
 //! | a message is missing or misread | `signal/livekit/wire.rs` (out), `request.rs` (in) |
 //! | somebody is thrown out, is there twice, rooms that stay | `media/room.rs` |
 //! | a publication never appears | `media/publishing.rs`, `media/sdp.rs` |
 //! | the wrong face in a tile, or none | `media/section.rs`, `media/subscribing.rs` |
 //! | media doesn't connect | `daemon.rs` (addresses), `media/demux.rs`, `media/peer.rs` |
 //! | a freeze when a tile is resized | `media/layers.rs` |
-//! | numbers jump, a decoder complains after a switch | `media/rewrite.rs`, `media/codec/` |
+//! | numbers jump, a decoder complains | `media/rewrite.rs`, `media/codec/` |
 //! | pictures too small, or flapping between sizes | `media/allocator.rs`, `media/estimator/` |
 //! | freezes under loss | `media/retransmit.rs`, `media/egress.rs` |
 //! | too many or too few key frames | `media/keyframe.rs` |
