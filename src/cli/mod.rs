@@ -11,9 +11,9 @@ use std::time::{Duration, SystemTime};
 
 use clap::{Parser, Subcommand};
 
-/// A native media-plane SFU daemon.
+/// A media server (SFU) for LiveKit clients. To try it: `stellwerk serve --dev`.
 #[derive(Debug, Parser)]
-#[command(name = "stellwerk", version, about)]
+#[command(name = "stellwerk", version)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

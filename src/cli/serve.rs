@@ -17,7 +17,8 @@ pub struct Serve {
     /// The configuration file.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Listen on 127.0.0.1 with a well-known key; needs no file. One may be laid over it.
+    /// Listen on 127.0.0.1 with a well-known key, and print tokens for it. Needs no file; one
+    /// given with --config is laid over it.
     #[arg(long)]
     dev: bool,
     #[command(flatten)]

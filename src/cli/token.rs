@@ -48,25 +48,25 @@ struct Rights {
     /// Forbid to subscribe to tracks.
     #[arg(long)]
     no_subscribe: bool,
-    /// Forbid to send data.
+    /// Forbid to send data, which is not forwarded yet anyway.
     #[arg(long)]
     no_publish_data: bool,
     /// Allow to publish from this source only; may be given several times.
     #[arg(long, value_enum)]
     source: Vec<Source>,
-    /// Allow to change the own name, metadata and attributes.
+    /// Allow to change the own name, metadata and attributes. Without effect yet.
     #[arg(long)]
     update_metadata: bool,
-    /// Invisible for others, where the configuration allows that.
+    /// Invisible for others, where rooms.hidden_participants allows that.
     #[arg(long)]
     hidden: bool,
-    /// Allow to create rooms.
+    /// Allow to create rooms, where rooms.auto_create doesn't.
     #[arg(long)]
     room_create: bool,
-    /// Allow to control the room.
+    /// Allow to control the room. Without effect yet.
     #[arg(long, requires = "room")]
     room_admin: bool,
-    /// Allow to list rooms.
+    /// Allow to list rooms. Without effect yet.
     #[arg(long)]
     room_list: bool,
 }
