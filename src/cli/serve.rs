@@ -110,8 +110,10 @@ fn greeting(config: &Config) -> String {
     text
 }
 
-/// Ten lines for a web page.
-const SNIPPET: &str = r#"<script type="module">
+/// A web page. Its videos are small so that nobody is below the edge of the window: what nobody
+/// sees, an adaptive client does not ask for.
+const SNIPPET: &str = r#"<style>video { width: 320px }</style>
+<script type="module">
   import { Room, RoomEvent } from "livekit-client";
   const room = new Room({ adaptiveStream: true });
   const show = (track) => document.body.append(track.attach());
