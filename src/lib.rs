@@ -37,13 +37,14 @@
 //! One RTP packet, in the order of its steps. The files carry the same numbers.
 //!
 //! 1. `worker/udp.rs` reads a batch in one call; `worker/mod.rs` stamps it with one time.
-//! 2. `media/demux.rs` finds whose datagram it is. Only addresses that passed an ICE check count.
+//! 2. `media/shard.rs` asks `media/demux.rs` whose datagram it is; only addresses that passed an
+//!    ICE check count.
 //! 3. `media/peer.rs` has str0m open it; `media/forwarding.rs` makes a `media/packet.rs` of it.
 //! 4. `media/track.rs` notes layer, rate and clock; `media/retransmit.rs` keeps it for NACKs.
 //! 5. For every subscription `media/layers.rs` says whether it goes out, and `media/rewrite.rs`
 //!    under which numbers (inside the payload: `media/codec/vp8.rs`).
-//! 6. `media/egress.rs` writes header and extensions, `media/srtp/` seals in place, and
-//!    `media/batch.rs` puts equal datagrams for one address into one run.
+//! 6. `media/egress.rs` has `media/wire.rs` write header and extensions, `media/srtp/` seal in
+//!    place, and `media/batch.rs` put datagrams of equal size into one run.
 //! 7. `worker/udp.rs` hands each run to the kernel in one call.
 //!
 //! Feedback goes the other way: `media/srtp/opener.rs` opens it, `media/rtcp/` reads it, then
@@ -69,6 +70,7 @@
 //! | pictures too small, or flapping between sizes | `media/allocator.rs`, `media/estimator/` |
 //! | freezes under loss | `media/retransmit.rs`, `media/egress.rs` |
 //! | too many or too few key frames | `media/keyframe.rs` |
+//! | a fault that ended one stay | `media/shard.rs` (contains panics) |
 //! | sound and picture drift apart | `media/ntp.rs` |
 //! | delay or loss under load | `worker/mod.rs` (the bounds of a turn), `worker/udp.rs` |
 //! | a room on the wrong worker, 503 | `directory.rs` |
