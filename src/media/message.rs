@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use crate::ids::{Identity, ParticipantSid, RoomName, RoomSid, SessionKey, TrackSid};
 
@@ -265,9 +266,9 @@ pub enum Notice {
         /// The state asked for.
         muted: bool,
     },
-    /// What changed about participants, the session's own among them. Sent before the answer that
-    /// carries their media.
-    Participants(Vec<ParticipantInfo>),
+    /// What changed about another participant. Sent before the answer that carries its media. One
+    /// value for all who are told: metadata can be large.
+    Participant(Arc<ParticipantInfo>),
     /// The client should offer again with this many more receiving sections; 0 and 0 mean just
     /// "offer again".
     MediaSectionsRequired {
@@ -282,15 +283,31 @@ pub enum Notice {
     Left(Departure),
 }
 
+impl Notice {
+    /// About how many bytes it keeps, for those who queue notices.
+    pub fn weight(&self) -> usize {
+        let kept = match self {
+            Self::Joined(joined) => {
+                let others: usize = joined.others.iter().map(|info| info.weight()).sum();
+                joined.participant.weight() + others
+            }
+            Self::Participant(info) => info.weight(),
+            Self::Answer { sdp, .. } => sdp.len(),
+            _ => 0,
+        };
+        size_of::<Self>() + kept
+    }
+}
+
 /// What a participant learns on joining.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Joined {
     /// The room.
     pub room: RoomInfo,
     /// The participant itself.
-    pub participant: ParticipantInfo,
+    pub participant: Arc<ParticipantInfo>,
     /// Everyone else who is visible, with their tracks.
-    pub others: Vec<ParticipantInfo>,
+    pub others: Vec<Arc<ParticipantInfo>>,
 }
 
 /// A room as clients see it.
@@ -337,6 +354,19 @@ pub struct ParticipantInfo {
     pub client: ClientInfo,
     /// Why it went, in state `Disconnected`.
     pub left: Option<LeaveReason>,
+}
+
+impl ParticipantInfo {
+    /// About how many bytes it keeps.
+    fn weight(&self) -> usize {
+        let pairs: usize = self
+            .attributes
+            .iter()
+            .map(|(key, value)| key.len() + value.len())
+            .sum();
+        let tracks = self.tracks.len() * size_of::<TrackInfo>();
+        size_of::<Self>() + self.name.len() + self.metadata.len() + pairs + tracks
+    }
 }
 
 /// How far a stay has come.

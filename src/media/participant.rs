@@ -1,8 +1,10 @@
 //! Someone in a room: who they are, what they may do, and the two halves of their connection:
 //! the [`Peer`] that receives and the [`Leg`] that sends.
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::TrackKey;
@@ -81,6 +83,8 @@ pub struct Participant {
     pub sources: Vec<Source>,
     /// Its wall clock against ours: one for all its streams, so that they stay in sync.
     pub clock: SenderClock,
+    /// As others see it now, made when first asked for.
+    pub info: OnceCell<Arc<ParticipantInfo>>,
     /// RTP packets taken in the current second, and when it began.
     pub packet_rate: (Instant, u32),
 }
@@ -122,7 +126,7 @@ pub const WISHES_MAX: usize = 4096;
 
 impl Participant {
     /// As others see it, with `tracks`.
-    pub fn info(&self, tracks: Vec<TrackInfo>, left: Option<LeaveReason>) -> ParticipantInfo {
+    pub fn as_seen(&self, tracks: Vec<TrackInfo>, left: Option<LeaveReason>) -> ParticipantInfo {
         ParticipantInfo {
             sid: self.sid.clone(),
             identity: self.identity.clone(),

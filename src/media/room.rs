@@ -4,7 +4,9 @@
 //! extend [`Room`]. Everything works on slots: a participant's slot is its place in
 //! [`Room::participants`] and is used anew once it is gone.
 
+use std::cell::OnceCell;
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use slab::Slab;
@@ -152,6 +154,7 @@ impl Room {
             wishes: HashMap::new(),
             sources: Vec::new(),
             clock: SenderClock::default(),
+            info: OnceCell::new(),
             packet_rate: (now, 0),
         }
     }
@@ -182,14 +185,15 @@ impl Room {
         if gone.permissions.hidden {
             return;
         }
-        let mut info = gone.info(Vec::new(), Some(reason));
+        let mut info = gone.as_seen(Vec::new(), Some(reason));
         info.version += 1;
+        let info = Arc::new(info);
         for (_, other) in &self.participants {
             // Newer clients learn of the new stay of the same identity and end the old by it.
             let silent = reason == LeaveReason::DuplicateIdentity
                 && other.client.protocol > PROTOCOL_WITHOUT_REPLACEMENT;
             if !silent {
-                core.notify(other.session, Notice::Participants(vec![info.clone()]));
+                core.notify(other.session, Notice::Participant(Arc::clone(&info)));
             }
         }
     }
@@ -202,33 +206,39 @@ impl Room {
         let info = self.info_of(slot);
         for (other, participant) in &self.participants {
             if other as u32 != slot {
-                core.notify(
-                    participant.session,
-                    Notice::Participants(vec![info.clone()]),
-                );
+                core.notify(participant.session, Notice::Participant(Arc::clone(&info)));
             }
         }
     }
 
     /// Something changed that others see.
     pub fn changed(&mut self, core: &mut Core, slot: u32) {
-        self.participants[slot as usize].version += 1;
+        let participant = &mut self.participants[slot as usize];
+        participant.version += 1;
+        participant.info.take();
         self.announce(core, slot);
     }
 
     /// A participant with its tracks, as others see it.
-    pub fn info_of(&self, slot: u32) -> ParticipantInfo {
+    pub fn info_of(&self, slot: u32) -> Arc<ParticipantInfo> {
         let participant = &self.participants[slot as usize];
+        if let Some(info) = participant.info.get() {
+            return Arc::clone(info);
+        }
         let tracks = participant
             .published
             .iter()
             .filter_map(|track| self.tracks.get(track.0 as usize))
             .map(|track| track.info.clone())
             .collect();
-        participant.info(tracks, None)
+        Arc::clone(
+            participant
+                .info
+                .get_or_init(|| Arc::new(participant.as_seen(tracks, None))),
+        )
     }
 
-    fn others(&self, slot: u32) -> Vec<ParticipantInfo> {
+    fn others(&self, slot: u32) -> Vec<Arc<ParticipantInfo>> {
         self.participants
             .iter()
             .filter(|(other, participant)| *other as u32 != slot && !participant.permissions.hidden)

@@ -50,8 +50,8 @@ pub(super) fn join_response(joined: Joined, node: &Node<'_>) -> Reply {
     let codecs = vec![codec(VP8), codec(OPUS)];
     Reply::Join(proto::JoinResponse {
         fast_publish: joined.participant.permissions.publish,
-        participant: Some(participant(joined.participant)),
-        other_participants: joined.others.into_iter().map(participant).collect(),
+        participant: Some(participant(&joined.participant)),
+        other_participants: joined.others.iter().map(|info| participant(info)).collect(),
         server_version: VERSION.to_owned(),
         server_info: Some(proto::ServerInfo {
             edition: proto::server_info::Edition::Standard as i32,
@@ -116,8 +116,8 @@ pub(super) fn reply(notice: Notice) -> Option<Reply> {
             let echo = Echo::Mute(proto::MuteTrackRequest { sid, muted });
             request_response(0, Reason::NotFound, Some(echo))
         }
-        Notice::Participants(infos) => Reply::Update(proto::ParticipantUpdate {
-            participants: infos.into_iter().map(participant).collect(),
+        Notice::Participant(info) => Reply::Update(proto::ParticipantUpdate {
+            participants: vec![participant(&info)],
         }),
         Notice::MediaSectionsRequired { audios, videos } => {
             Reply::MediaSectionsRequirement(proto::MediaSectionsRequirement {
@@ -157,7 +157,7 @@ pub(super) fn request_response(request_id: u32, reason: Reason, request: Option<
     })
 }
 
-fn participant(info: ParticipantInfo) -> proto::ParticipantInfo {
+fn participant(info: &ParticipantInfo) -> proto::ParticipantInfo {
     use proto::participant_info::{Kind, State};
     let state = match info.state {
         ParticipantState::Joined => State::Joined,
@@ -169,18 +169,18 @@ fn participant(info: ParticipantInfo) -> proto::ParticipantInfo {
         identity: info.identity.as_str().to_owned(),
         state: state as i32,
         is_publisher: !info.tracks.is_empty(),
-        tracks: info.tracks.into_iter().map(track).collect(),
-        metadata: info.metadata,
+        tracks: info.tracks.iter().cloned().map(track).collect(),
+        metadata: info.metadata.clone(),
         joined_at: info.joined_at_ms / 1000,
         joined_at_ms: info.joined_at_ms,
-        name: info.name,
+        name: info.name.clone(),
         version: info.version,
         permission: Some(permission(&info.permissions)),
         kind: Kind::Standard as i32,
-        attributes: info.attributes.into_iter().collect(),
+        attributes: info.attributes.clone().into_iter().collect(),
         disconnect_reason: info.left.map_or(0, reason),
         client_protocol: info.client.client_protocol,
-        capabilities: info.client.capabilities,
+        capabilities: info.client.capabilities.clone(),
         ..Default::default()
     }
 }

@@ -276,7 +276,7 @@ async fn pretend(mut mail: mpsc::Receiver<Mail>, heard: mpsc::UnboundedSender<St
                     // Stands for a room where a lot happens.
                     Request::Subscribe { .. } => {
                         let notices = sessions.remove(&session).unwrap();
-                        let update = || Notice::Participants(vec![participant("bert", 100_000)]);
+                        let update = || Notice::Participant(participant("bert", 100_000).into());
                         while notices.try_send(update()).is_ok() {
                             tokio::task::yield_now().await;
                         }
@@ -305,14 +305,14 @@ fn joined(join: &Join) -> Joined {
             sif_trailer: vec![7; 32],
             created_at_ms: 1_700_000_000_123,
         },
-        participant: ParticipantInfo {
+        participant: Arc::new(ParticipantInfo {
             identity: join.identity.clone(),
             permissions: join.permissions.clone(),
             metadata: join.metadata.clone(),
             attributes: join.attributes.clone(),
             ..participant("", 0)
-        },
-        others: vec![participant("bert", 3)],
+        }),
+        others: vec![participant("bert", 3).into()],
     }
 }
 
