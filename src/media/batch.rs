@@ -12,6 +12,9 @@ const RUN_BYTES_MAX: usize = 65_000;
 /// Most bytes waiting. One wake of a worker yields far less; past this datagrams are dropped.
 pub const BATCH_BYTES_MAX: usize = 1 << 20;
 
+/// Memory kept from one wake to the next.
+const KEPT_BYTES_MAX: usize = 64 << 10;
+
 /// Datagrams that wait for the end of a wake.
 #[derive(Debug, Default)]
 pub struct Batch {
@@ -81,8 +84,11 @@ impl Batch {
         ))
     }
 
-    /// Everything was taken: starts over with the same memory.
+    /// Everything was taken: starts over with the same memory, unless a burst made it large.
     pub fn clear(&mut self) {
+        if self.buffer.capacity() > KEPT_BYTES_MAX {
+            self.buffer = Vec::new();
+        }
         self.buffer.clear();
         self.runs.clear();
         self.taken = 0;

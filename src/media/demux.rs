@@ -102,6 +102,7 @@ impl Demux {
         if self.by_address.insert(address, peer) == Some(peer) {
             return;
         }
+        known.retain(|known| *known != address);
         if known.len() == ADDRESSES_MAX {
             self.release(known.remove(0), peer);
         }

@@ -138,14 +138,26 @@ impl Leg {
         self.subscriptions.insert(subscription) as u32
     }
 
-    /// Ends a subscription; whether there was one.
-    pub fn unsubscribe(&mut self, track: TrackKey) -> bool {
-        let Some(slot) = self.find(track) else {
-            return false;
-        };
+    /// Ends a subscription.
+    pub fn unsubscribe(&mut self, track: TrackKey) {
         self.unbind(track);
-        self.subscriptions.remove(slot as usize);
-        true
+        if let Some(slot) = self.find(track) {
+            self.subscriptions.remove(slot as usize);
+        }
+    }
+
+    /// The subscription in `slot`.
+    pub fn get_mut(&mut self, slot: u32) -> Option<&mut Subscription> {
+        self.subscriptions.get_mut(slot as usize)
+    }
+
+    /// How many subscriptions there are: audio, video.
+    pub fn count(&self) -> [u64; 2] {
+        let mut counts = [0; 2];
+        for (_, subscription) in &self.subscriptions {
+            counts[subscription.kind as usize] += 1;
+        }
+        counts
     }
 
     /// The slot of the subscription to `track`.
@@ -277,9 +289,16 @@ impl Leg {
             Kind::Audio => outgoing.rewrite.forward(packet),
             Kind::Video => match outgoing.layers.decide(packet) {
                 Decision::Ignore => return,
-                Decision::Skip => return outgoing.rewrite.skip(packet),
-                // Padding probes the path up to us; what goes down has padding of its own.
-                _ if packet.payload.is_empty() => return outgoing.rewrite.skip(packet),
+                Decision::Skip => {
+                    outgoing.rewrite.skip(packet);
+                    return;
+                }
+                // Padding probes the path up to us and is left out, but for a number that was
+                // promised already.
+                _ if packet.payload.is_empty() => match outgoing.rewrite.skip(packet) {
+                    Some(stamp) => Some(stamp),
+                    None => return,
+                },
                 Decision::Forward => outgoing.rewrite.forward(packet),
                 Decision::Switch => {
                     counters.layer_switches += 1;
@@ -324,6 +343,10 @@ impl Leg {
         let slot = *self.by_ssrc.get(&ssrc)?;
         let subscription = self.subscriptions.get(slot as usize)?;
         let outgoing = subscription.outgoing.as_ref()?;
+        // The numbers of the retransmissions themselves mean nothing here.
+        if outgoing.ssrc.get() != ssrc {
+            return None;
+        }
         let sent = outgoing.rewrite.sent(seq)?;
         Some(Lost {
             track: subscription.track,
@@ -377,12 +400,12 @@ impl Leg {
         self.wire.send(&plan, seal, now, counters);
     }
 
-    /// The track that goes out on this SSRC.
-    pub fn track_of(&self, ssrc: u32) -> Option<TrackKey> {
+    /// The track that goes out on this SSRC and the layer it is sent from, if it is video.
+    pub fn video_source(&self, ssrc: u32) -> Option<(TrackKey, Layer)> {
         let slot = *self.by_ssrc.get(&ssrc)?;
-        self.subscriptions
-            .get(slot as usize)
-            .map(|subscription| subscription.track)
+        let subscription = self.subscriptions.get(slot as usize)?;
+        let outgoing = subscription.outgoing.as_ref()?;
+        (subscription.kind == Kind::Video).then_some((subscription.track, outgoing.source))
     }
 
     /// Writes the sender reports that are due. `source` gives the publisher's RTP time at `ntp`

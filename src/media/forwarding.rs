@@ -16,12 +16,15 @@ use super::room::{PEER_FAILED, Room};
 use super::rtcp;
 use super::section::Usage;
 use super::shard::Core;
+use super::track::Track;
 use super::{TrackKey, allocator};
-use crate::units::Bitrate;
 
 /// Streams a participant is remembered to send; a new one past this replaces the oldest. Three
 /// layers of each of 32 tracks fit.
 const SOURCES_MAX: usize = 96;
+
+/// A deadline for peers that have none; their participant's tick comes long before.
+const FAR: Duration = Duration::from_secs(3600);
 
 impl Room {
     /// A datagram that belongs to a participant, by its address or by its STUN password.
@@ -44,11 +47,12 @@ impl Room {
                 return core.counters.drop(Dropped::PacketRate);
             }
             Class::Rtcp => self.feedback(core, slot, contents, now),
+            Class::Stun if participant.peer.authenticates(contents) => participant.heard = now,
             _ => {}
         }
         let participant = &mut self.participants[slot as usize];
         match participant.peer.receive(now, local, remote, contents) {
-            Ok(()) => participant.heard = now,
+            Ok(()) => {}
             Err(Unaccepted::Datagram) => core.counters.drop(match class {
                 Class::Stun => Dropped::StunInvalid,
                 Class::Dtls => Dropped::DtlsInvalid,
@@ -76,6 +80,7 @@ impl Room {
             match event {
                 PeerEvent::Rtp(received) => {
                     packets += 1;
+                    self.participants[slot as usize].heard = now;
                     self.ingress(core, slot, received, now);
                 }
                 other => self.peer_event(core, slot, other, now),
@@ -85,7 +90,7 @@ impl Room {
         match drained {
             Ok(deadline) => {
                 if let Some(participant) = self.participants.get_mut(slot as usize) {
-                    participant.peer_deadline = deadline;
+                    participant.peer_deadline = deadline.unwrap_or(now + FAR);
                 }
             }
             Err(_) => self.leave(core, slot, PEER_FAILED, now),
@@ -106,6 +111,7 @@ impl Room {
                 core.send(local, remote, contents);
             }
             PeerEvent::Nacks(count) => core.counters.nacks_sent += count,
+            PeerEvent::Closed => participant.closed = Some(now),
             PeerEvent::Data => core.counters.drop(Dropped::Data),
             PeerEvent::Rtp(_) => {}
         }
@@ -227,6 +233,7 @@ impl Room {
             .open_rtcp(datagram, &mut opened)
         {
             Ok(()) => {
+                self.participants[slot as usize].heard = now;
                 for item in rtcp::read(&opened) {
                     match item {
                         Ok(item) => self.feedback_item(core, slot, item, now),
@@ -267,16 +274,10 @@ impl Room {
             }
             rtcp::Item::Pli(ssrc) | rtcp::Item::Fir(ssrc) => {
                 core.counters.plis_received += 1;
-                let leg = &mut participant.leg;
-                let Some(key) = leg.track_of(*ssrc) else {
-                    return;
-                };
-                let layer = leg
-                    .find_mut(key)
-                    .and_then(|subscription| subscription.outgoing.as_ref())
-                    .map(|outgoing| outgoing.source);
-                if let Some(stream) = layer.and_then(|layer| self[key].stream(layer)) {
-                    stream.key_frames.want();
+                if let Some((key, layer)) = participant.leg.video_source(*ssrc)
+                    && let Some(stream) = self[key].stream(layer)
+                {
+                    stream.key_frames.want(now);
                     self.ask_publisher(core, key, now);
                 }
             }
@@ -313,13 +314,9 @@ impl Room {
         } = self;
         let leg = &mut participants[slot as usize].leg;
         leg.estimator().tick(now);
-        let audio: Bitrate = leg
-            .tracks()
-            .map(|key| &tracks[key.0 as usize])
-            .filter(|track| track.kind() == Kind::Audio)
-            .flat_map(|track| track.layers.iter().map(|stream| stream.rates(now)[0]))
-            .sum();
-        let budget = leg.estimator().estimate().saturating_sub(audio);
+        // What a cut leaves is measured on numbered packets, which audio isn't: its share is off
+        // already. Before a cut it is small beside the headroom of a raise.
+        let budget = leg.estimator().estimate();
         core.wishes.clear();
         for subscription in leg.subscriptions() {
             let track = &tracks[subscription.track.0 as usize];
@@ -358,21 +355,22 @@ impl Room {
             participants,
             ..
         } = self;
-        let track = &mut tracks[key.0 as usize];
-        if track.kind() == Kind::Audio {
-            return;
-        }
-        for subscriber in track.subscribers.clone() {
+        let Track {
+            subscribers,
+            layers,
+            ..
+        } = &mut tracks[key.0 as usize];
+        for subscriber in subscribers {
             let leg = &mut participants[subscriber.participant as usize].leg;
-            let connected = leg.is_connected();
+            if !leg.is_connected() {
+                continue;
+            }
             let wanted = leg
-                .find_mut(key)
+                .get_mut(subscriber.subscription)
                 .and_then(|subscription| subscription.outgoing.as_ref())
                 .and_then(|outgoing| outgoing.layers.wanted_key_frame(now));
-            if let Some(layer) = wanted.filter(|_| connected)
-                && let Some(stream) = track.stream(layer)
-            {
-                stream.key_frames.want();
+            if let Some(stream) = wanted.and_then(|layer| layers.get_mut(usize::from(layer.0))) {
+                stream.key_frames.want(now);
             }
         }
     }
@@ -401,9 +399,15 @@ impl Room {
         self.arm(core, publisher);
     }
 
-    /// The regular look at key frames that a publisher owes.
-    pub fn request_key_frames(&mut self, core: &mut Core, slot: u32, now: Instant) {
+    /// The regular look at what somebody publishes: key frames owed, packets too old to repeat.
+    pub fn tend_tracks(&mut self, core: &mut Core, slot: u32, now: Instant) {
         for key in self.participants[slot as usize].published.clone() {
+            if self[key].kind() == Kind::Audio {
+                continue;
+            }
+            for stream in &mut self[key].layers {
+                stream.expire(now);
+            }
             self.want_key_frames(key, now);
             self.ask_publisher(core, key, now);
         }

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 pub struct KeyFrameRequests {
     /// When the publisher was last asked.
     asked: Option<Instant>,
-    /// Someone waits since then.
-    wanted: bool,
+    /// Since when someone waits.
+    wanted: Option<Instant>,
 }
 
 impl KeyFrameRequests {
@@ -20,22 +20,28 @@ impl KeyFrameRequests {
     /// about this long from request to picture on a usual path.
     pub const INTERVAL: Duration = Duration::from_millis(500);
 
+    /// A want that isn't renewed is dropped after this: who had it may be gone.
+    const PATIENCE: Duration = Duration::from_secs(5);
+
     /// Someone needs a key frame.
-    pub fn want(&mut self) {
-        self.wanted = true;
+    pub fn want(&mut self, now: Instant) {
+        self.wanted = Some(now);
     }
 
-    /// A key frame came.
-    pub fn arrived(&mut self) {
-        self.wanted = false;
+    /// A key frame came, or nobody waits any more.
+    pub fn forget(&mut self) {
+        self.wanted = None;
     }
 
     /// Whether to ask the publisher now; if so, counts as asked.
     pub fn take(&mut self, now: Instant) -> bool {
+        let wanted = self
+            .wanted
+            .is_some_and(|at| now.saturating_duration_since(at) < Self::PATIENCE);
         let throttled = self
             .asked
             .is_some_and(|at| now.saturating_duration_since(at) < Self::INTERVAL);
-        if !self.wanted || throttled {
+        if !wanted || throttled {
             return false;
         }
         self.asked = Some(now);
@@ -54,11 +60,14 @@ mod tests {
         assert!(!requests.take(start));
         let mut asked = 0;
         for millis in 0..2000 {
-            requests.want();
+            requests.want(start + Duration::from_millis(millis));
             asked += u32::from(requests.take(start + Duration::from_millis(millis)));
         }
         assert_eq!(asked, 4);
-        requests.arrived();
+        let later = start + Duration::from_secs(30);
+        assert!(!requests.take(later), "nobody has asked for long");
+        requests.want(later);
+        requests.forget();
         assert!(!requests.take(start + Duration::from_secs(9)));
     }
 }

@@ -52,6 +52,9 @@ pub struct Participant {
     pub joined_at_ms: i64,
     /// When the signalling connection went, if it did.
     pub signal_closed: Option<Instant>,
+    /// When DTLS or SCTP of the client said goodbye. Its leave or the end of its signalling
+    /// follows, and says why.
+    pub closed: Option<Instant>,
     /// When an authenticated datagram last came.
     pub heard: Instant,
     /// Addresses that passed a check; see [`super::demux::ADDRESSES_MAX`].
@@ -148,9 +151,17 @@ impl Participant {
     }
 
     /// The wish for `track`, to be changed; `None` when there are too many already.
-    pub fn wish(&mut self, track: &TrackSid) -> Option<&mut Wish> {
+    /// Tracks of `published` are there now; wishes for others go first.
+    pub fn wish(
+        &mut self,
+        track: &TrackSid,
+        published: &HashMap<TrackSid, TrackKey>,
+    ) -> Option<&mut Wish> {
         if self.wishes.len() >= WISHES_MAX && !self.wishes.contains_key(track) {
-            return None;
+            self.wishes.retain(|sid, _| published.contains_key(sid));
+            if self.wishes.len() >= WISHES_MAX {
+                return None;
+            }
         }
         Some(self.wishes.entry(track.clone()).or_default())
     }

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use str0m::change::SdpOffer;
 use str0m::config::{DtlsCert, DtlsVersion};
+use str0m::ice::StunMessage;
 use str0m::media::{KeyframeRequestKind, Mid, Rid};
 use str0m::net::{DatagramSend, Protocol, Receive};
 use str0m::{Candidate, Event, Input, Output, Rtc, RtcConfig};
@@ -40,6 +41,8 @@ pub enum PeerEvent {
     Nacks(u64),
     /// A data channel message.
     Data,
+    /// The client said goodbye.
+    Closed,
 }
 
 /// An opened RTP packet as str0m gives it.
@@ -68,6 +71,8 @@ pub struct Peer {
     /// NACK messages str0m has reported so far for each stream; one entry per media section and
     /// RID, so bounded by the limit on sections.
     nacks: Vec<((Mid, Option<Rid>), u64)>,
+    /// The client said goodbye.
+    closed: bool,
 }
 
 impl Peer {
@@ -93,6 +98,7 @@ impl Peer {
             rtc,
             keys,
             nacks: Vec::new(),
+            closed: false,
         })
     }
 
@@ -122,16 +128,13 @@ impl Peer {
         self.rtc.direct_api().local_ice_credentials().ufrag
     }
 
-    /// Whether a STUN request from an address not seen before is one that knows the password.
-    pub fn authenticates(
-        &self,
-        now: Instant,
-        local: SocketAddr,
-        remote: SocketAddr,
-        stun: &[u8],
-    ) -> bool {
-        Receive::new(Protocol::Udp, remote, local, stun)
-            .is_ok_and(|receive| self.rtc.accepts(&Input::Receive(now, receive)))
+    /// Whether a STUN message was made by someone who knows this peer's password (RFC 8489 section
+    /// 9.1.4). str0m checks the same, but says nothing of it.
+    pub fn authenticates(&mut self, stun: &[u8]) -> bool {
+        let password = self.rtc.direct_api().local_ice_credentials().pass;
+        let hmac =
+            |key: &[u8], parts: &[&[u8]]| dtls::provider().sha1_hmac_provider.sha1_hmac(key, parts);
+        StunMessage::parse(stun).is_ok_and(|message| message.verify(password.as_bytes(), hmac))
     }
 
     /// Takes one datagram in; follow with [`Peer::drain`]. An error is one bad datagram, which
@@ -159,11 +162,13 @@ impl Peer {
             .map_err(|_| PeerDead)
     }
 
-    /// Moves everything that is ready into `events`; returns when to call [`Peer::timeout`].
-    pub fn drain(&mut self, events: &mut Vec<PeerEvent>) -> Result<Instant, PeerDead> {
+    /// Moves everything that is ready into `events`; returns when to call [`Peer::timeout`], or
+    /// `None` when the client has closed its side and nothing more will come.
+    pub fn drain(&mut self, events: &mut Vec<PeerEvent>) -> Result<Option<Instant>, PeerDead> {
         loop {
             match self.rtc.poll_output().map_err(|_| PeerDead)? {
-                Output::Timeout(at) if self.rtc.is_alive() => return Ok(at),
+                Output::Timeout(at) if self.rtc.is_alive() => return Ok(Some(at)),
+                Output::Timeout(_) if self.closed => return Ok(None),
                 Output::Timeout(_) => return Err(PeerDead),
                 Output::Transmit(transmit) => {
                     let (local, remote) = (transmit.source, transmit.destination);
@@ -212,18 +217,19 @@ impl Peer {
                 events.push(PeerEvent::Nacks(stats.nacks.saturating_sub(before)));
             }
             Event::ChannelData(_) => events.push(PeerEvent::Data),
+            Event::Closed => {
+                self.closed = true;
+                events.push(PeerEvent::Closed);
+            }
             _ => {}
         }
     }
 
     /// The media section and RID of a stream that str0m has opened packets of.
-    pub fn stream(&mut self, ssrc: u32) -> Option<(String, Option<String>)> {
+    pub fn stream(&mut self, ssrc: u32) -> Option<(Mid, Option<Rid>)> {
         let mut api = self.rtc.direct_api();
         let stream = api.stream_rx(&ssrc.into())?;
-        Some((
-            stream.mid().to_string(),
-            stream.rid().map(|rid| rid.to_string()),
-        ))
+        Some((stream.mid(), stream.rid()))
     }
 
     /// Asks the client for a key frame of one stream; leaves with the next drain.

@@ -27,6 +27,10 @@ impl Room {
             return self.leave(core, slot, PEER_FAILED, now);
         }
         self.ask_for_sections(core, slot, now);
+        if self.participants[slot as usize].leg.is_connected() {
+            // New subscriptions get their targets and ask for key frames without a wait.
+            self.adapt(core, slot, now);
+        }
         // str0m may have something to send already.
         self.drain(core, slot, now);
         self.arm(core, slot);
@@ -93,55 +97,51 @@ impl Room {
 
     /// Announces a track.
     pub fn add_track(&mut self, core: &mut Core, slot: u32, request: AddTrack, now: Instant) {
-        let participant = &self.participants[slot as usize];
-        let session = participant.session;
-        let tracks = participant.pending.len() + participant.published.len();
-        let refused = |reason| {
-            let request = Box::new(request.clone());
-            Some(Notice::TrackRefused { request, reason })
+        let session = self.participants[slot as usize].session;
+        let refused = |request: &AddTrack, reason| Notice::TrackRefused {
+            request: Box::new(request.clone()),
+            reason,
         };
-        let published = participant
-            .published
-            .iter()
-            .any(|track| self[*track].info.announced.cid == request.cid);
-        let refusal = if !participant.permissions.may_publish(request.source) {
-            refused(TrackRefusal::NotAllowed)
-        } else if let Some(known) = participant
+        let queued = match self.admit(core, slot, &request) {
+            Admission::Refused(reason) => return core.notify(session, refused(&request, reason)),
+            Admission::Known(notice) => return core.notify(session, notice),
+            Admission::Accepted { queued } => queued,
+        };
+        let sid = TrackSid::from(core.sid(sid_prefix(&request), 10));
+        let waits = queued.then(|| refused(&request, TrackRefusal::Queued));
+        let pending = Pending {
+            sid,
+            request: normalised(request),
+            queued,
+        };
+        core.notify(session, waits.unwrap_or_else(|| pending.notice()));
+        self.participants[slot as usize].pending.push(pending);
+        self.claim_sections(core, slot, now);
+    }
+
+    /// Whether a track may be announced.
+    fn admit(&self, core: &Core, slot: u32, request: &AddTrack) -> Admission {
+        let participant = &self.participants[slot as usize];
+        if !participant.permissions.may_publish(request.source) {
+            return Admission::Refused(TrackRefusal::NotAllowed);
+        }
+        let known = participant
             .pending
             .iter()
-            .find(|p| p.request.cid == request.cid)
-        {
-            let track = Box::new(known.info());
-            Some(Notice::TrackPublished {
-                cid: request.cid.clone(),
-                track,
-            })
-        } else if tracks >= core.config.limits.tracks_per_participant {
-            refused(TrackRefusal::LimitExceeded)
-        } else if published {
-            refused(TrackRefusal::Queued)
-        } else {
-            None
-        };
-        if refusal.is_none() || published {
-            let sid = TrackSid::from(core.sid(sid_prefix(&request), 10));
-            let pending = Pending {
-                sid,
-                request: normalised(request),
-                queued: published,
+            .find(|pending| pending.request.cid == request.cid);
+        if let Some(known) = known {
+            return match known.queued {
+                true => Admission::Refused(TrackRefusal::Queued),
+                false => Admission::Known(known.notice()),
             };
-            self.participants[slot as usize].pending.push(pending);
         }
-        match refusal {
-            Some(notice) => core.notify(session, notice),
-            None => {
-                let pending = self.participants[slot as usize]
-                    .pending
-                    .last()
-                    .map(Pending::notice);
-                core.notify(session, pending.expect("one was just pushed"));
-                self.claim_sections(core, slot, now);
-            }
+        let tracks = participant.pending.len() + participant.published.len();
+        if tracks >= core.config.limits.tracks_per_participant {
+            return Admission::Refused(TrackRefusal::LimitExceeded);
+        }
+        let published = |key: &TrackKey| self[*key].info.announced.cid == request.cid;
+        Admission::Accepted {
+            queued: participant.published.iter().any(published),
         }
     }
 
@@ -197,10 +197,10 @@ impl Room {
                 .collect(),
             rids: layer_rids,
             subscribers: Vec::new(),
+            resumed: now,
             subscribed_told: false,
             info,
         });
-        core.counters.tracks[kind as usize] += 1;
         // Others learn of the track before any SDP that carries it.
         self.changed(core, slot);
         self.offer_to_all(core, key, now);
@@ -208,26 +208,33 @@ impl Room {
 
     /// A track is no longer published: nobody receives it, nobody sees it.
     pub fn end_track(&mut self, core: &mut Core, key: TrackKey, now: Instant) {
-        for subscriber in std::mem::take(&mut self[key].subscribers) {
-            self.unsubscribe(core, subscriber.participant, key);
-            self.ask_for_sections(core, subscriber.participant, now);
-        }
-        let track = self.tracks.remove(key.0 as usize);
-        self.by_sid.remove(&track.info.sid);
-        core.counters.tracks[track.kind() as usize] -= 1;
+        let track = self.remove_track(core, key, now);
         let participant = &mut self.participants[track.publisher as usize];
-        participant.published.retain(|published| *published != key);
-        participant.sources.retain(|source| source.track != key);
-        participant.sections.unclaim(key);
-        let queued = participant
+        let cid = &track.info.announced.cid;
+        let next = participant
             .pending
             .iter_mut()
-            .find(|pending| pending.queued && pending.request.cid == track.info.announced.cid);
-        if let Some(pending) = queued {
+            .find(|p| p.queued && p.request.cid == *cid);
+        if let Some(pending) = next {
             pending.queued = false;
             core.notify(participant.session, pending.notice());
         }
         self.changed(core, track.publisher);
+    }
+
+    /// Takes a track out without telling who sees it.
+    pub fn remove_track(&mut self, core: &mut Core, key: TrackKey, now: Instant) -> Track {
+        for subscriber in std::mem::take(&mut self[key].subscribers) {
+            self.unsubscribe(subscriber.participant, key);
+            self.ask_for_sections(core, subscriber.participant, now);
+        }
+        let track = self.tracks.remove(key.0 as usize);
+        self.by_sid.remove(&track.info.sid);
+        let participant = &mut self.participants[track.publisher as usize];
+        participant.published.retain(|published| *published != key);
+        participant.sources.retain(|source| source.track != key);
+        participant.sections.unclaim(key);
+        track
     }
 
     /// Mutes or unmutes an own track, published or only announced.
@@ -248,17 +255,34 @@ impl Room {
                 Notice::MuteRefused { track: sid, muted },
             );
         };
-        self[key].info.announced.muted = muted;
+        let track = &mut self[key];
+        if std::mem::replace(&mut track.info.announced.muted, muted) == muted {
+            return;
+        }
+        track.resume(now);
+        let subscribers = track.subscribers.clone();
         self.changed(core, slot);
-        for subscriber in self[key].subscribers.clone() {
+        for subscriber in subscribers {
             if muted {
                 let leg = &mut self.participants[subscriber.participant as usize].leg;
-                leg.find_mut(key).map(Subscription::pause);
-            } else {
+                leg.get_mut(subscriber.subscription)
+                    .map(Subscription::pause);
+            } else if self[key].kind() == Kind::Video {
                 self.adapt(core, subscriber.participant, now);
             }
         }
     }
+}
+
+/// What becomes of an announcement.
+enum Admission {
+    Refused(TrackRefusal),
+    /// It was announced before and waits for its section; said again.
+    Known(Notice),
+    /// `queued`: once the published track of the same client id has ended.
+    Accepted {
+        queued: bool,
+    },
 }
 
 impl Pending {

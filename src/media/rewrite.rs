@@ -237,19 +237,18 @@ impl Rewrite {
     }
 
     /// Leaves a packet of the current source out, without a gap: one of a temporal layer that is
-    /// not wanted, or one that is only padding.
-    pub fn skip(&mut self, packet: &Packet) {
-        let Some(source) = self
+    /// not wanted, or one that is only padding. A late one whose number was promised already gets
+    /// it, and has to be sent.
+    pub fn skip(&mut self, packet: &Packet) -> Option<Stamp> {
+        let source = self
             .source
             .as_mut()
-            .filter(|source| source.layer == packet.layer)
-        else {
-            return;
-        };
+            .filter(|source| source.layer == packet.layer)?;
         let before = source.order.newest();
         let same_frame = source.skipping && source.timestamp == packet.timestamp;
         match source.order.place(packet.seq) {
-            Place::Stray | Place::Late => return,
+            Place::Stray => return None,
+            Place::Late => return self.fill(packet),
             Place::Restart => self.restart(packet),
             // What is missing inside a frame that is left out is left out too.
             Place::Next { .. } if same_frame => {}
@@ -262,6 +261,7 @@ impl Rewrite {
         if packet.marker {
             self.pictures.settle();
         }
+        None
     }
 
     /// Forgets the source: the next packet starts a new one. For subscriptions that stop for a

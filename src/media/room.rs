@@ -84,7 +84,7 @@ impl Room {
     }
 
     /// A participant comes in. Its notices start with `Joined`.
-    pub fn join(&mut self, core: &mut Core, join: Join, now: Instant) -> Result<u32, Refusal> {
+    pub fn join(&mut self, core: &mut Core, join: Join, now: Instant) -> Result<(), Refusal> {
         let duplicate = self.by_identity.get(&join.identity).copied();
         let others = self.participants.len() - usize::from(duplicate.is_some());
         if others >= core.config.limits.participants_per_room {
@@ -103,13 +103,13 @@ impl Room {
         let identity = participant.identity.clone();
         let slot = self.participants.insert(participant) as u32;
         self.by_identity.insert(identity, slot);
+        core.sessions.insert(session, self.peer_key(slot));
         self.empty_since = None;
         core.demux.name(
             self.participants[slot as usize].ufrag.clone(),
             self.peer_key(slot),
         );
         core.counters.joins += 1;
-        core.counters.participants += 1;
         let joined = Joined {
             room: self.info(),
             participant: self.info_of(slot),
@@ -119,7 +119,7 @@ impl Room {
         self.announce(core, slot);
         self.subscribe_to_all(core, slot, now);
         self.arm(core, slot);
-        Ok(slot)
+        Ok(())
     }
 
     fn newcomer(&self, core: &mut Core, join: Join, mut peer: Peer, now: Instant) -> Participant {
@@ -139,6 +139,7 @@ impl Room {
             joined: now,
             joined_at_ms: core.unix_ms(now),
             signal_closed: None,
+            closed: None,
             heard: now,
             addresses: Vec::new(),
             ufrag: peer.local_ufrag(),
@@ -162,16 +163,14 @@ impl Room {
     /// A participant goes; tells it and the others. Whatever belonged to it is gone afterwards.
     pub fn leave(&mut self, core: &mut Core, slot: u32, departure: Departure, now: Instant) {
         for track in self.participants[slot as usize].published.clone() {
-            self.end_track(core, track, now);
+            self.remove_track(core, track, now);
         }
-        self.unsubscribe_from_all(core, slot);
+        self.unsubscribe_from_all(slot);
         let gone = self.participants.remove(slot as usize);
         if self.by_identity.get(&gone.identity) == Some(&slot) {
             self.by_identity.remove(&gone.identity);
         }
-        core.forget(self.peer_key(slot), &gone);
-        core.counters.leaves[departure.reason as usize] += 1;
-        core.notify(gone.session, Notice::Left(departure));
+        core.dismiss(self.peer_key(slot), &gone, departure);
         self.say_goodbye(core, &gone, departure.reason);
         if self.participants.is_empty() {
             self.empty_since = Some(now);
@@ -341,7 +340,7 @@ impl Room {
         self.participants[slot as usize].tick = now + TICK;
         self.adapt(core, slot, now);
         self.report(core, slot, now);
-        self.request_key_frames(core, slot, now);
+        self.tend_tracks(core, slot, now);
         self.ask_for_sections(core, slot, now);
     }
 
@@ -352,6 +351,10 @@ impl Room {
         let over = |reason, action| Some(Departure { reason, action });
         if participant.leg.is_exhausted() {
             return Some(PEER_FAILED);
+        }
+        let closed = |at| now.saturating_duration_since(at) >= CLOSED_AFTER;
+        if participant.signal_closed.is_none() && participant.closed.is_some_and(closed) {
+            return over(LeaveReason::ConnectionTimeout, LeaveAction::Reconnect);
         }
         match (participant.state, participant.signal_closed) {
             (ParticipantState::Joined, Some(_)) => {
@@ -381,6 +384,10 @@ const PROTOCOL_WITHOUT_REPLACEMENT: i32 = 11;
 
 /// Signalling gone and media silent for this long: the process behind it is gone.
 const GONE_AFTER: Duration = Duration::from_secs(5);
+
+/// Media said goodbye this long ago, and signalling says nothing: the client has lost its peer
+/// connection and may join anew. A leave comes within this.
+const CLOSED_AFTER: Duration = Duration::from_secs(2);
 
 /// Media silent for this long while signalling is there: 15 s in which ICE would have failed, and
 /// 5 s of grace. Browsers send a consent check every few seconds.

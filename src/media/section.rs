@@ -81,6 +81,17 @@ impl Sections {
     pub fn offered(&mut self, offer: &Offer<'_>) -> Lost {
         self.offered = true;
         let mut lost = Lost::default();
+        // An m-line that was stopped may come back under another mid; the old one is gone then.
+        let stays = |section: &Section| offer.sections.iter().any(|new| new.mid == section.mid);
+        for gone in self.list.extract_if(.., |section| !stays(section)) {
+            match gone.usage {
+                Usage::Up {
+                    track: Some(track), ..
+                } => lost.published.push(track),
+                Usage::Carrying(track) => lost.carried.push(track),
+                _ => {}
+            }
+        }
         for offered in &offer.sections {
             let Some(kind) = offered.kind else { continue };
             let found = self
@@ -215,7 +226,14 @@ impl Sections {
     /// What to ask the client for, while `waiting` tracks (audio, video) have no section: missing
     /// sections, or 0 and 0 for just another offer; `None` when there is nothing to ask, or the
     /// answer to an earlier question is still awaited.
-    pub fn ask(&mut self, waiting: [u32; 2], now: Instant) -> Option<[u32; 2]> {
+    ///
+    /// Never more than fit into `sections_max`: an offer above that would be refused.
+    pub fn ask(
+        &mut self,
+        waiting: [u32; 2],
+        sections_max: usize,
+        now: Instant,
+    ) -> Option<[u32; 2]> {
         if !self.offered {
             return None;
         }
@@ -239,7 +257,11 @@ impl Sections {
                 .filter(|section| matches!(section.usage, Usage::Free | Usage::Closing))
                 .count() as u32;
             let at = kind as usize;
-            missing[at] = waiting[at].saturating_sub(usable + self.requested[at]);
+            // One section is the data channel's.
+            let room = sections_max.saturating_sub(self.list.len() + 1) as u32;
+            let room = room.saturating_sub(self.requested[0] + self.requested[1]);
+            let wanted = waiting[at].saturating_sub(usable + self.requested[at]);
+            missing[at] = wanted.min(room);
             self.requested[at] += missing[at];
             useful |= waiting[at].min(usable) > 0;
         }
@@ -279,11 +301,11 @@ mod tests {
             &mut sections,
             &[("0", "audio", "recvonly"), ("1", "video", "recvonly")],
         );
-        assert_eq!(sections.ask([0, 0], now), None);
-        assert_eq!(sections.ask([2, 1], now), Some([1, 0]));
-        assert_eq!(sections.ask([2, 1], now), None);
+        assert_eq!(sections.ask([0, 0], 64, now), None);
+        assert_eq!(sections.ask([2, 1], 64, now), Some([1, 0]));
+        assert_eq!(sections.ask([2, 1], 64, now), None);
         assert_eq!(
-            sections.ask([2, 2], now),
+            sections.ask([2, 2], 64, now),
             Some([0, 1]),
             "a new need is asked for by itself"
         );
@@ -296,7 +318,7 @@ mod tests {
         assert_eq!(sections.take(Kind::Video, B), Some("1"));
         sections.answered();
         assert_eq!(
-            sections.ask([1, 1], now),
+            sections.ask([1, 1], 64, now),
             None,
             "two are still on their way"
         );
@@ -308,7 +330,7 @@ mod tests {
         ];
         offered(&mut sections, &more);
         assert_eq!(
-            sections.ask([1, 1], now),
+            sections.ask([1, 1], 64, now),
             Some([0, 0]),
             "one of each is free"
         );
@@ -324,7 +346,7 @@ mod tests {
         sections.answered();
         sections.release(A);
         assert_eq!(sections.take(Kind::Audio, B), None);
-        assert_eq!(sections.ask([1, 0], now), Some([0, 0]));
+        assert_eq!(sections.ask([1, 0], 64, now), Some([0, 0]));
         offered(&mut sections, &list);
         assert_eq!(
             sections.take(Kind::Audio, B),
@@ -332,7 +354,7 @@ mod tests {
             "this answer says inactive"
         );
         sections.answered();
-        assert_eq!(sections.ask([1, 0], now), Some([0, 0]));
+        assert_eq!(sections.ask([1, 0], 64, now), Some([0, 0]));
         offered(&mut sections, &list);
         assert_eq!(sections.take(Kind::Audio, B), Some("0"));
     }
@@ -370,15 +392,15 @@ mod tests {
         let now = Instant::now();
         let mut sections = Sections::default();
         assert_eq!(
-            sections.ask([1, 0], now),
+            sections.ask([1, 0], 64, now),
             None,
             "its first offer comes by itself"
         );
         offered(&mut sections, &[("0", "application", "sendrecv")]);
-        assert_eq!(sections.ask([1, 0], now), Some([1, 0]));
-        assert_eq!(sections.ask([1, 0], now + Duration::from_secs(1)), None);
+        assert_eq!(sections.ask([1, 0], 64, now), Some([1, 0]));
+        assert_eq!(sections.ask([1, 0], 64, now + Duration::from_secs(1)), None);
         assert_eq!(
-            sections.ask([1, 0], now + Duration::from_secs(6)),
+            sections.ask([1, 0], 64, now + Duration::from_secs(6)),
             Some([1, 0])
         );
     }

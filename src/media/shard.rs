@@ -93,14 +93,17 @@ impl Core {
             .push_back(Pending::Datagram(local, remote, contents));
     }
 
-    /// Nothing leads to this participant any more.
-    pub fn forget(&mut self, key: PeerKey, gone: &Participant) {
+    /// A stay is over: nothing leads to this participant any more, and it is told.
+    pub fn dismiss(&mut self, key: PeerKey, gone: &Participant, departure: Departure) {
         self.demux.unname(&gone.ufrag);
         for address in &gone.addresses {
             self.demux.release(*address, key);
         }
-        self.sessions.remove(&gone.session);
-        self.counters.participants -= 1;
+        // A join that fails half way was never entered, and is answered with a refusal.
+        if self.sessions.remove(&gone.session).is_some() {
+            self.counters.leaves[departure.reason as usize] += 1;
+            self.notify(gone.session, Notice::Left(departure));
+        }
     }
 
     /// A new id: `prefix` and `length` letters and digits.
@@ -207,9 +210,22 @@ impl Shard {
         }
     }
 
-    /// What this shard has counted.
-    pub fn counters(&self) -> &Counters {
-        &self.core.counters
+    /// What this shard has counted, and how much it holds now.
+    pub fn counters(&self) -> Counters {
+        let mut counters = self.core.counters.clone();
+        counters.rooms = self.rooms.len() as u64;
+        for (_, room) in &self.rooms {
+            counters.participants += room.participants.len() as u64;
+            for (_, track) in &room.tracks {
+                counters.tracks[track.kind() as usize] += 1;
+            }
+            for (_, participant) in &room.participants {
+                let [audio, video] = participant.leg.count();
+                counters.subscriptions[0] += audio;
+                counters.subscriptions[1] += video;
+            }
+        }
+        counters
     }
 
     /// Counts something its adapter had to discard.
@@ -244,7 +260,7 @@ impl Shard {
                 let Some(participant) = room.participants.get_mut(key.participant as usize) else {
                     return core.counters.drop(Dropped::PeerGone);
                 };
-                if !participant.peer.authenticates(now, local, remote, contents) {
+                if !participant.peer.authenticates(contents) {
                     return core.counters.drop(Dropped::StunInvalid);
                 }
                 core.demux.bind(remote, key, &mut participant.addresses);
@@ -307,21 +323,11 @@ impl Shard {
             }
             None => self.open_room(join.room.clone(), now),
         };
-        let session = join.session;
         let core = &mut self.core;
         let room = &mut self.rooms[key.0 as usize];
         let joined = catch_unwind(AssertUnwindSafe(|| room.join(core, join, now)));
         match joined {
-            Ok(Ok(participant)) => {
-                self.core.sessions.insert(
-                    session,
-                    PeerKey {
-                        room: key,
-                        participant,
-                    },
-                );
-                Ok(())
-            }
+            Ok(Ok(())) => Ok(()),
             Ok(Err(refusal)) => {
                 self.close_if_unused(key, now);
                 Err(refusal)
@@ -340,7 +346,6 @@ impl Shard {
         tracing::info!(room = ?room.sid, "room opened");
         self.rooms.insert(room);
         self.by_name.insert(name, key);
-        self.core.counters.rooms += 1;
         key
     }
 
@@ -357,6 +362,18 @@ impl Shard {
         }
     }
 
+    /// A room that was used again since its timer was set, and is empty once more, needs another.
+    fn arm_if_empty(&mut self, key: RoomKey) {
+        let Self { core, rooms, .. } = self;
+        if let Some(room) = rooms.get_mut(key.0 as usize)
+            && let Some(since) = room.empty_since
+        {
+            let deadline = since + core.config.limits.departure_timeout;
+            core.timers
+                .arm(TimerKey::Room(key), &mut room.armed, deadline);
+        }
+    }
+
     fn close_room(&mut self, key: RoomKey) {
         let room = self.rooms.remove(key.0 as usize);
         for (slot, gone) in room.participants {
@@ -364,20 +381,14 @@ impl Shard {
                 room: key,
                 participant: slot as u32,
             };
-            self.core.forget(key, &gone);
-            let reason = LeaveReason::Internal;
             let departure = Departure {
-                reason,
+                reason: LeaveReason::Internal,
                 action: LeaveAction::Reconnect,
             };
-            self.core.notify(gone.session, Notice::Left(departure));
-        }
-        for (_, track) in room.tracks {
-            self.core.counters.tracks[track.kind() as usize] -= 1;
+            self.core.dismiss(key, &gone, departure);
         }
         tracing::info!(room = ?room.sid, "room closed");
         self.by_name.remove(&room.name);
-        self.core.counters.rooms -= 1;
         self.core.outbox.push_back(Pending::RoomClosed(room.name));
     }
 
@@ -398,6 +409,7 @@ impl Shard {
                         .is_some_and(|room| room.armed.fire(at));
                     if fired {
                         self.close_if_unused(key, now);
+                        self.arm_if_empty(key);
                     }
                 }
             }

@@ -19,7 +19,7 @@ impl Room {
             .map(|(key, _)| TrackKey(key as u32))
             .collect();
         for track in all {
-            self.subscribe(core, slot, track, now);
+            self.subscribe(slot, track, now);
         }
         self.ask_for_sections(core, slot, now);
     }
@@ -32,14 +32,14 @@ impl Room {
             .map(|(slot, _)| slot as u32)
             .collect();
         for slot in all {
-            if self.subscribe(core, slot, track, now) {
+            if self.subscribe(slot, track, now) {
                 self.ask_for_sections(core, slot, now);
             }
         }
     }
 
     /// Subscribes `slot` to `track` if it may and wants to and hasn't yet.
-    fn subscribe(&mut self, core: &mut Core, slot: u32, key: TrackKey, now: Instant) -> bool {
+    fn subscribe(&mut self, slot: u32, key: TrackKey, now: Instant) -> bool {
         let track = &mut self.tracks[key.0 as usize];
         let hidden = self.participants[track.publisher as usize]
             .permissions
@@ -68,28 +68,28 @@ impl Room {
             participant: slot,
             subscription,
         });
-        core.counters.subscriptions[kind as usize] += 1;
         true
     }
 
     /// Ends a subscription. Its section is free for another after an answer has said so.
-    pub fn unsubscribe(&mut self, core: &mut Core, slot: u32, key: TrackKey) {
+    pub fn unsubscribe(&mut self, slot: u32, key: TrackKey) {
         let track = &mut self.tracks[key.0 as usize];
         track
             .subscribers
             .retain(|subscriber| subscriber.participant != slot);
         let participant = &mut self.participants[slot as usize];
-        if participant.leg.unsubscribe(key) {
-            core.counters.subscriptions[track.kind() as usize] -= 1;
+        participant.leg.unsubscribe(key);
+        if track.subscribers.is_empty() {
+            track.forget_key_frames();
         }
         participant.sections.release(key);
     }
 
     /// A participant goes and receives nothing any more.
-    pub fn unsubscribe_from_all(&mut self, core: &mut Core, slot: u32) {
+    pub fn unsubscribe_from_all(&mut self, slot: u32) {
         let subscribed: Vec<_> = self.participants[slot as usize].leg.tracks().collect();
         for track in subscribed {
-            self.unsubscribe(core, slot, track);
+            self.unsubscribe(slot, track);
         }
     }
 
@@ -104,15 +104,15 @@ impl Room {
     ) {
         for sid in tracks {
             let participant = &mut self.participants[slot as usize];
-            let Some(wish) = participant.wish(sid) else {
+            let Some(wish) = participant.wish(sid, &self.by_sid) else {
                 continue;
             };
             wish.subscribed = Some(subscribed);
             match self.by_sid.get(sid).copied() {
                 Some(key) if subscribed => {
-                    self.subscribe(core, slot, key, now);
+                    self.subscribe(slot, key, now);
                 }
-                Some(key) => self.unsubscribe(core, slot, key),
+                Some(key) => self.unsubscribe(slot, key),
                 None => {}
             }
         }
@@ -130,7 +130,7 @@ impl Room {
     ) {
         for sid in tracks {
             let participant = &mut self.participants[slot as usize];
-            if let Some(wish) = participant.wish(sid) {
+            if let Some(wish) = participant.wish(sid, &self.by_sid) {
                 wish.settings = Some(settings);
             }
             if let Some(key) = self.by_sid.get(sid).copied()
@@ -167,7 +167,11 @@ impl Room {
         for (_, kind) in participant.leg.waiting() {
             waiting[kind as usize] += 1;
         }
-        if let Some([audios, videos]) = participant.sections.ask(waiting, now) {
+        if let Some([audios, videos]) =
+            participant
+                .sections
+                .ask(waiting, core.config.limits.media_sections, now)
+        {
             let notice = Notice::MediaSectionsRequired { audios, videos };
             core.notify(participant.session, notice);
         }

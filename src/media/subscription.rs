@@ -12,7 +12,6 @@ use super::sdp;
 use super::srtp::{self, OwnSsrc, SealRefused, Sealer};
 use super::track::Track;
 use crate::ids::{ParticipantSid, TrackSid};
-use crate::units::Bitrate;
 
 /// A subscription.
 pub struct Subscription {
@@ -94,10 +93,6 @@ impl Subscription {
 
     /// What it asks of the bandwidth.
     pub fn wish(&self, track: &Track, now: Instant) -> Wish {
-        let mut rates = [[Bitrate::ZERO; TEMPORAL_MAX]; Layer::COUNT_MAX];
-        for (rate, stream) in rates.iter_mut().zip(&track.layers) {
-            *rate = stream.rates(now);
-        }
         let screen = track.info.announced.source == Source::ScreenShare;
         Wish {
             priority: if screen {
@@ -107,7 +102,7 @@ impl Subscription {
             },
             layer_max: self.wanted_layer(track),
             temporal_max: self.wanted_temporal(),
-            rates,
+            rates: track.rates(now),
             current: self.granted,
         }
     }

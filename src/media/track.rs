@@ -23,6 +23,8 @@ pub struct Track {
     pub layers: Vec<Stream>,
     /// To whom it goes.
     pub subscribers: Vec<Subscriber>,
+    /// When it was published or last unmuted: its layers need a moment to show what they cost.
+    pub resumed: Instant,
     /// Whether the publisher was told of its first subscriber.
     pub subscribed_told: bool,
 }
@@ -95,6 +97,38 @@ impl Track {
         Layer((0..highest).find(|at| covers(*at)).unwrap_or(highest) as u8)
     }
 
+    /// It starts, anew after a pause. Whoever waits for a key frame says so again.
+    pub fn resume(&mut self, now: Instant) {
+        self.resumed = now;
+        self.forget_key_frames();
+    }
+
+    /// Nobody waits for a key frame any more.
+    pub fn forget_key_frames(&mut self) {
+        for stream in &mut self.layers {
+            stream.key_frames.forget();
+        }
+    }
+
+    /// What each layer costs up to each temporal layer; zero for those that don't come.
+    ///
+    /// A layer not heard of yet counts with the rate that was announced for it as long as the
+    /// track is new: otherwise everybody would start with the smallest picture, although the key
+    /// frames of all layers have just come.
+    pub fn rates(&self, now: Instant) -> [[Bitrate; TEMPORAL_MAX]; Layer::COUNT_MAX] {
+        let mut rates = [[Bitrate::ZERO; TEMPORAL_MAX]; Layer::COUNT_MAX];
+        let new = now.saturating_duration_since(self.resumed) < SETTLING;
+        for (at, (rate, stream)) in rates.iter_mut().zip(&self.layers).enumerate() {
+            *rate = stream.rates(now);
+            if new && !stream.is_live(now) {
+                let announced = self.info.announced.layers.get(at);
+                let expected = announced.map_or(0, |layer| u64::from(layer.bitrate));
+                rate[0] = Bitrate::bps(expected.clamp(1, EXPECTED_BPS_MAX));
+            }
+        }
+        rates
+    }
+
     /// The stream of `layer`.
     pub fn stream(&mut self, layer: Layer) -> Option<&mut Stream> {
         self.layers.get_mut(usize::from(layer.0))
@@ -123,7 +157,15 @@ impl Stream {
             .map_or(0, |descriptor| usize::from(descriptor.temporal));
         self.rates[temporal.min(TEMPORAL_MAX - 1)].add(packet.arrival, packet.payload.len());
         if packet.vp8.is_some_and(|descriptor| descriptor.key_frame) {
-            self.key_frames.arrived();
+            self.key_frames.forget();
+        }
+    }
+
+    /// Lets go of packets that are too old to be sent again; pushing does it too, but a muted
+    /// camera pushes nothing.
+    pub fn expire(&mut self, now: Instant) {
+        if let Some(ring) = &mut self.ring {
+            ring.expire(now);
         }
     }
 
@@ -146,6 +188,12 @@ impl Stream {
             .is_some_and(|at| now.saturating_duration_since(at) < SILENCE)
     }
 }
+
+/// How long a layer of a new track may take to show itself. Chromium starts them within a second.
+const SETTLING: Duration = Duration::from_secs(2);
+
+/// No announcement counts for more than this.
+const EXPECTED_BPS_MAX: u64 = 10_000_000;
 
 /// RTP clock rate of the codecs we carry: Opus and all video.
 pub fn clock_rate(kind: Kind) -> u32 {
@@ -176,7 +224,13 @@ impl RateMeter {
     fn close_window(&mut self, now: Instant) {
         let since = *self.since.get_or_insert(now);
         let span = now.saturating_duration_since(since);
-        if span >= Self::WINDOW {
+        if span >= 2 * Self::WINDOW {
+            // A pause lies between: what came before says nothing of what comes now.
+            *self = Self {
+                since: Some(now),
+                ..Self::default()
+            };
+        } else if span >= Self::WINDOW {
             self.rate = Some(Bitrate::of(self.bytes, span));
             self.since = Some(now);
             self.bytes = 0;

@@ -390,7 +390,7 @@ impl Worker {
         self.reported = now;
         self.reporter.send_replace(Report {
             at: now,
-            shard: self.shard.counters().clone(),
+            shard: self.shard.counters(),
             worker: self.tally.clone(),
             load: load.min(1.0),
         });
