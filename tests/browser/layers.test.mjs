@@ -7,6 +7,9 @@ const WHICH = { name: "picture" };
 const LOW = 0;
 const MEDIUM = 1;
 const HIGH = 2;
+// Seconds until Chromium sends its top layer. Mostly one, when the first probes of its estimator
+// succeed; about thirty when they don't (busy machine) and it has to grow by 8 % a second.
+const RAMP = 45;
 
 /** anna sends 1280x720 in three layers, ben watches. */
 async function pair(world, room, roomOptions) {
@@ -34,8 +37,7 @@ test("LK-44", "the layer follows the size of the element, both ways", async ({ w
   const [, ben] = await pair(world, room, { adaptiveStream: true });
   const resize = (w, h) => ben.page.evaluate(([a, b]) =>
     window.me.tile({ name: "picture" }).resize(a, b), [w, h]);
-  // Chromium brings the top layer up only after its own estimate has grown.
-  await width(ben, 1280, 20);
+  await width(ben, 1280, RAMP);
   const took = [];
   for (let round = 0; round < 2; round += 1) {
     await resize(160, 90);
@@ -47,12 +49,12 @@ test("LK-44", "the layer follows the size of the element, both ways", async ({ w
   took.push(await width(ben, 640, 6));
   await ben.undisturbed();
   return `switches took ${took} ms`;
-}, { seconds: 90 });
+}, { seconds: 150 });
 
 test("LK-44", "a disabled track stops within 300 ms and is back within 1 s",
   async ({ world, room }) => {
     const [, ben] = await pair(world, room);
-    await width(ben, 1280, 20);
+    await width(ben, 1280, RAMP);
     const notes = [];
     for (let round = 0; round < 3; round += 1) {
       const diary = ben.call("arrivals", WHICH, 1500);
@@ -72,13 +74,13 @@ test("LK-44", "a disabled track stops within 300 ms and is back within 1 s",
       notes.push(last.toFixed(0));
     }
     return `last packet ${notes} ms after disabling`;
-  }, { seconds: 60 });
+  }, { seconds: 120 });
 
 test("LK-36", "the layers q, h, f are low, medium and high; two layers are low and high",
   async ({ world, room }) => {
     const [anna, ben] = await pair(world, room);
     const set = (quality) => ben.call("setQuality", WHICH, quality);
-    await width(ben, 1280, 20);
+    await width(ben, 1280, RAMP);
     await set(LOW);
     await width(ben, 320);
     await set(MEDIUM);
@@ -88,19 +90,19 @@ test("LK-36", "the layers q, h, f are low, medium and high; two layers are low a
     await anna.call("unpublish", "picture");
     await until(async () => !(await ben.call("list")).length, "the tile is gone", { seconds: 3 });
     await anna.call("publishPicture", "picture", css(RED), 640, 360);
-    await width(ben, 640, 20);
+    await width(ben, 640, RAMP);
     const rids = (await anna.call("sending")).map((layer) => layer.rid).sort();
     expect(`${rids}` === "h,q", `the browser sends the layers ${rids}, expected two`);
     await set(LOW);
     await width(ben, 320);
     await set(HIGH);
     await width(ben, 640);
-  }, { seconds: 90 });
+  }, { seconds: 150 });
 
 test("LK-70", "ten switches of layer: no freeze, no decoder error, nothing lost",
   async ({ world, room }) => {
     const [, ben] = await pair(world, room);
-    await width(ben, 1280, 20);
+    await width(ben, 1280, RAMP);
     const before = await ben.call("stats", WHICH);
     const from = await ben.call("now");
     for (let round = 0; round < 10; round += 1) {
@@ -123,4 +125,4 @@ test("LK-70", "ten switches of layer: no freeze, no decoder error, nothing lost"
     expect(grown("pliCount") <= 1, `${text}: the decoder asked for key frames`);
     await ben.undisturbed();
     return text;
-  }, { seconds: 90 });
+  }, { seconds: 150 });
