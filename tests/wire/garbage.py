@@ -26,6 +26,7 @@ from test_hostile import Bystanders  # noqa: E402
 
 harness._tests.clear()  # only the test below, not those of the modules it builds on
 SECONDS = int(os.environ.get("TEST_GARBAGE_SECONDS", "60"))
+WARM_SECONDS = 10
 
 
 def _datagram():
@@ -70,8 +71,15 @@ def flood(seconds, tcp, udp):
     print(datagrams, connections)
 
 
+def _start(seconds, ports, udp):
+    """The flood as a process of its own, which yields to everything else."""
+    arguments = [str(seconds), ",".join(map(str, ports)), ",".join(udp)]
+    return subprocess.Popen(["nice", "-n", "10", sys.executable, __file__, "flood", *arguments],
+                            stdout=subprocess.PIPE, text=True)
+
+
 @test("LK-75", f"garbage on every port for {SECONDS} s does not touch a call",
-      seconds=3 * SECONDS + 90)
+      seconds=3 * SECONDS + 150)
 async def _():
     ports = [urllib.parse.urlsplit(os.environ[name]).port for name in ("TEST_URL", "TEST_METRICS")]
     first = int(os.environ["TEST_MEDIA_PORT"])
@@ -79,12 +87,15 @@ async def _():
     # A call on each worker would be better; rooms are spread by name, so several names do.
     calls = [await Bystanders().start(f"bystanders-{number}") for number in range(4)]
     await asyncio.sleep(2)
+    # A few seconds first: buffers and allocator arenas that are touched once and kept are no
+    # growth. What 60 s leave beyond what 10 s left would be.
+    warm = _start(WARM_SECONDS, ports, udp)
+    await until(lambda: warm.poll() is not None, "the first flood ends", WARM_SECONDS + 30, 0.2)
+    await asyncio.sleep(12)  # half-open connections of the daemon end after 10 s
     before, dropped = resident_bytes(), metric("stellwerk_dropped_total")
     for call in calls:
         call.first = len(call.ben.received(call.section))
-    process = subprocess.Popen(
-        [sys.executable, __file__, "flood", str(SECONDS), ",".join(map(str, ports)),
-         ",".join(udp)], stdout=subprocess.PIPE, text=True)
+    process = _start(SECONDS, ports, udp)
     try:
         watch = asyncio.ensure_future(calls[0].watch_self(SECONDS))
         await until(lambda: process.poll() is not None, "the flood ends", SECONDS + 30, 0.2)
@@ -120,4 +131,8 @@ if __name__ == "__main__":
         flood(int(sys.argv[2]), [int(p) for p in sys.argv[3].split(",")],
               [int(p) for p in sys.argv[4].split(",")])
         sys.exit()
+    try:
+        os.nice(-10)  # who measures must not wait for the flood; only root may
+    except PermissionError:
+        pass
     sys.exit(bool(asyncio.run(harness.run("garbage", probe.close_all))))
