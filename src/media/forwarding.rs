@@ -16,6 +16,8 @@ use super::room::{PEER_FAILED, Room};
 use super::rtcp;
 use super::section::Usage;
 use super::shard::Core;
+#[cfg(test)]
+use super::tests::fault;
 use super::track::Track;
 use super::{TrackKey, allocator};
 
@@ -61,6 +63,8 @@ impl Room {
             }),
             Err(Unaccepted::Peer) => return self.leave(core, slot, PEER_FAILED, now),
         }
+        #[cfg(test)]
+        fault::trip(fault::Point::Datagram, &participant.identity);
         let opened = self.drain(core, slot, now);
         if class == Class::Rtp && opened == 0 {
             core.counters.drop(Dropped::RtpInvalid);

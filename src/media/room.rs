@@ -21,6 +21,8 @@ use super::participant::Participant;
 use super::peer::Peer;
 use super::section::Sections;
 use super::shard::{Core, TICK};
+#[cfg(test)]
+use super::tests::fault;
 use super::timers::{Armed, TimerKey};
 use super::track::Track;
 use super::{PeerKey, RoomKey, TrackKey};
@@ -162,6 +164,11 @@ impl Room {
 
     /// A participant goes; tells it and the others. Whatever belonged to it is gone afterwards.
     pub fn leave(&mut self, core: &mut Core, slot: u32, departure: Departure, now: Instant) {
+        #[cfg(test)]
+        fault::trip(
+            fault::Point::Leave,
+            &self.participants[slot as usize].identity,
+        );
         for track in self.participants[slot as usize].published.clone() {
             self.remove_track(core, track, now);
         }

@@ -33,9 +33,9 @@ pub const TICK: Duration = Duration::from_millis(200);
 
 /// Whole rooms: participants, peers, tracks, subscriptions.
 pub struct Shard {
-    core: Core,
-    rooms: Slab<Room>,
-    by_name: HashMap<RoomName, RoomKey>,
+    pub(super) core: Core,
+    pub(super) rooms: Slab<Room>,
+    pub(super) by_name: HashMap<RoomName, RoomKey>,
     stopping: bool,
 }
 

@@ -1,4 +1,14 @@
 //! Helpers and long tests of the media core.
 
+pub mod call;
+pub mod client;
+mod cycles;
+pub mod fault;
+mod garbage;
 mod leaves;
+pub mod ledger;
+mod offences;
 pub mod source;
+mod stays;
+mod stories;
+pub mod track;

@@ -1,0 +1,351 @@
+//! A shard and its clients in memory, on virtual time: datagrams take one step, weather may lose
+//! some of them, and the books on every datagram are kept (`ledger.rs`). Stories in the files
+//! beside this one read as what people do.
+//!
+//! Only public items of the crate are used here: the bench drives this too.
+
+use std::net::SocketAddr;
+use std::ops::{Index, IndexMut};
+use std::time::{Duration, Instant};
+
+use super::client::Client;
+use super::ledger::Ledger;
+use super::track::Medium;
+use crate::ids::{RoomName, SessionKey, TrackSid};
+use crate::media::counters::Counters;
+use crate::media::demux::Class;
+use crate::media::message::{
+    ClientInfo, Command, Join, Kind, Notice, Permissions, Quality, Request, TrackSettings,
+};
+use crate::media::{Input, Limits, Output, Shard, ShardConfig};
+
+/// Time moves in such steps; a datagram takes one.
+pub const STEP: Duration = Duration::from_millis(5);
+
+const AUDIO_EVERY: u32 = 4;
+const VIDEO_EVERY: u32 = 8;
+
+/// Datagrams from clients kept for tests that want some: the newest.
+const KEPT: usize = 4000;
+
+/// The shard's address.
+pub const LOCAL: SocketAddr = SocketAddr::new(
+    std::net::IpAddr::V4(std::net::Ipv4Addr::new(127, 0, 0, 1)),
+    7882,
+);
+
+/// A client of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Who(pub usize);
+
+/// A shard, its clients and the network between them.
+pub struct Call {
+    pub now: Instant,
+    pub shard: Shard,
+    pub clients: Vec<Client>,
+    pub weather: Weather,
+    pub ledger: Ledger,
+    pub closed: Vec<RoomName>,
+    /// What clients sent, for tests that send something like it.
+    pub kept: Vec<(SocketAddr, Vec<u8>)>,
+    pub random: fastrand::Rng,
+    steps: u32,
+    down: Vec<(SocketAddr, Vec<u8>)>,
+    up: Vec<(SocketAddr, Vec<u8>)>,
+}
+
+/// Media packets lost, in percent. Everything else arrives.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Weather {
+    pub down: u8,
+    pub up: u8,
+}
+
+impl Call {
+    /// Nobody is there.
+    pub fn new() -> Self {
+        Self::with_limits(|_| {})
+    }
+
+    /// Nobody is there, and some limits are changed.
+    pub fn with_limits(change: impl FnOnce(&mut Limits)) -> Self {
+        let mut limits = Limits {
+            rooms: 10,
+            participants_per_room: 100,
+            tracks_per_participant: 32,
+            sdp_bytes: 128 * 1024,
+            media_sections: 256,
+            candidates: 64,
+            packets_per_second: 5000,
+            connect_timeout: Duration::from_secs(15),
+            departure_timeout: Duration::from_secs(20),
+        };
+        change(&mut limits);
+        let now = Instant::now();
+        let shard = Shard::new(ShardConfig {
+            limits,
+            local: vec![LOCAL],
+            now,
+            unix: Duration::from_secs(1_800_000_000),
+            seed: 1,
+        });
+        Self {
+            now,
+            shard,
+            clients: Vec::new(),
+            weather: Weather::default(),
+            ledger: Ledger::default(),
+            closed: Vec::new(),
+            kept: Vec::new(),
+            random: fastrand::Rng::with_seed(7),
+            steps: 0,
+            down: Vec::new(),
+            up: Vec::new(),
+        }
+    }
+
+    /// Someone joins and connects.
+    pub fn enter(&mut self, identity: &str) -> Who {
+        self.enter_as(identity, |_| {})
+    }
+
+    /// Someone joins, with a token or client of a certain kind, and connects.
+    pub fn enter_as(&mut self, identity: &str, change: impl FnOnce(&mut Join)) -> Who {
+        let who = self.join_as(identity, change);
+        self[who].offer();
+        self.until(|call| call[who].connected);
+        who
+    }
+
+    /// Someone joins; nothing is offered yet.
+    pub fn join_as(&mut self, identity: &str, change: impl FnOnce(&mut Join)) -> Who {
+        let number = self.clients.len();
+        let session = SessionKey(number as u64);
+        let address = SocketAddr::from(([127, 0, 0, 1], 20_000 + number as u16));
+        let mut join = Join {
+            session,
+            room: "room".into(),
+            create_room: true,
+            identity: identity.into(),
+            name: String::new(),
+            metadata: String::new(),
+            attributes: std::collections::BTreeMap::new(),
+            permissions: Permissions {
+                publish: true,
+                sources: Vec::new(),
+                subscribe: true,
+                publish_data: true,
+                update_metadata: false,
+                hidden: false,
+            },
+            auto_subscribe: true,
+            adaptive_stream: false,
+            client: ClientInfo {
+                protocol: 16,
+                ..ClientInfo::default()
+            },
+        };
+        change(&mut join);
+        self.clients
+            .push(Client::new(session, identity, address, self.now));
+        self.shard
+            .handle(self.now, Input::Command(Command::Join(Box::new(join))));
+        self.collect();
+        Who(number)
+    }
+
+    /// Publishes and waits until the track is there.
+    pub fn publish(&mut self, who: Who, medium: Medium) -> TrackSid {
+        let cid = medium.cid.clone();
+        self[who].publish(medium);
+        self.run(100);
+        self[who].published(&cid).expect("the track is published")
+    }
+
+    /// A request of a client.
+    pub fn ask(&mut self, who: Who, request: Request) {
+        self[who].requests.push(request);
+        self.signal();
+    }
+
+    /// A client says how it wants a track.
+    pub fn want(&mut self, who: Who, track: &TrackSid, change: impl FnOnce(&mut TrackSettings)) {
+        let mut settings = TrackSettings {
+            disabled: false,
+            dimensions: None,
+            quality: Quality::High,
+            frame_rate: None,
+        };
+        change(&mut settings);
+        let tracks = vec![track.clone()];
+        self.ask(who, Request::TrackSettings { tracks, settings });
+    }
+
+    /// A client subscribes or unsubscribes.
+    pub fn subscribe(&mut self, who: Who, track: &TrackSid, subscribed: bool) {
+        let tracks = vec![track.clone()];
+        self.ask(who, Request::Subscribe { tracks, subscribed });
+    }
+
+    /// The signalling connection of a client ends.
+    pub fn close_signalling(&mut self, who: Who) {
+        let session = self[who].session;
+        let command = Command::SignalClosed(session);
+        self.shard.handle(self.now, Input::Command(command));
+        self.collect();
+    }
+
+    /// A client's process ends: nothing comes from it any more.
+    pub fn vanish(&mut self, who: Who) {
+        self[who].silent = true;
+    }
+
+    /// Lets virtual time pass.
+    pub fn run(&mut self, millis: u64) {
+        let end = self.now + Duration::from_millis(millis);
+        while self.now < end {
+            self.step();
+        }
+    }
+
+    /// Lets virtual time pass until something is so, five seconds at most.
+    pub fn until(&mut self, done: impl Fn(&Self) -> bool) {
+        let end = self.now + Duration::from_secs(5);
+        while !done(self) {
+            assert!(self.now < end, "it should have happened by now");
+            self.step();
+        }
+    }
+
+    /// What the shard counted.
+    pub fn counters(&self) -> Counters {
+        self.shard.counters()
+    }
+
+    /// One step: what was under way arrives, then everybody does what is due.
+    pub fn step(&mut self) {
+        self.now += STEP;
+        self.steps += 1;
+        for (from, datagram) in std::mem::take(&mut self.up) {
+            self.inject(from, &datagram);
+        }
+        for (to, datagram) in std::mem::take(&mut self.down) {
+            let now = self.now;
+            let client = self.clients.iter_mut().find(|who| who.address == to);
+            if let Some(client) = client.filter(|client| !client.silent) {
+                client.receive(now, LOCAL, &datagram);
+            }
+        }
+        self.shard.handle(self.now, Input::Timeout);
+        self.collect();
+        for number in 0..self.clients.len() {
+            if self.clients[number].silent {
+                continue;
+            }
+            if self.steps.is_multiple_of(AUDIO_EVERY) {
+                self.clients[number].send_media(self.now, Kind::Audio);
+            }
+            if self.steps.is_multiple_of(VIDEO_EVERY) {
+                self.clients[number].send_media(self.now, Kind::Video);
+            }
+            self.clients[number].tick(self.now);
+            self.post(number);
+        }
+        self.signal();
+    }
+
+    /// A datagram reaches the shard.
+    pub fn inject(&mut self, from: SocketAddr, contents: &[u8]) {
+        let input = Input::Datagram {
+            local: LOCAL,
+            remote: from,
+            contents,
+        };
+        self.shard.handle(self.now, input);
+        self.collect();
+    }
+
+    fn post(&mut self, number: usize) {
+        let client = &mut self.clients[number];
+        for (_, datagram) in std::mem::take(&mut client.outbox) {
+            if lost(self.weather.up, &datagram, &mut self.random) {
+                continue;
+            }
+            if self.kept.len() == KEPT {
+                self.kept.swap_remove(self.random.usize(..KEPT));
+            }
+            self.kept.push((client.address, datagram.clone()));
+            self.up.push((client.address, datagram));
+        }
+    }
+
+    /// Carries requests to the shard until nobody has one.
+    pub fn signal(&mut self) {
+        loop {
+            let mut quiet = true;
+            for number in 0..self.clients.len() {
+                let client = &mut self.clients[number];
+                let session = client.session;
+                for request in std::mem::take(&mut client.requests) {
+                    quiet = false;
+                    let command = Command::Request(session, request);
+                    self.shard.handle(self.now, Input::Command(command));
+                }
+            }
+            self.collect();
+            if quiet {
+                return;
+            }
+        }
+    }
+
+    /// Takes everything out of the shard.
+    fn collect(&mut self) {
+        loop {
+            match self.shard.poll() {
+                Output::Transmit(transmit) => {
+                    assert_eq!(transmit.local, LOCAL);
+                    let size = transmit.segment.unwrap_or(transmit.contents.len());
+                    for datagram in transmit.contents.chunks(size) {
+                        let entered = self.ledger.enter(transmit.remote, datagram);
+                        assert_eq!(entered, Ok(()));
+                        if !lost(self.weather.down, datagram, &mut self.random) {
+                            self.down.push((transmit.remote, datagram.to_vec()));
+                        }
+                    }
+                }
+                Output::Notice(session, notice) => {
+                    let client = self.clients.iter_mut().find(|who| who.session == session);
+                    let client = client.expect("notices go to those who joined");
+                    assert!(!client.left(), "no notice after the last: {notice:?}");
+                    if let Notice::Answer { sdp, .. } = &notice {
+                        self.ledger.announce(client.address, sdp);
+                    }
+                    client.notice(notice);
+                }
+                Output::RoomClosed(name) => self.closed.push(name),
+                Output::Timeout(Some(at)) if at <= self.now => {
+                    self.shard.handle(self.now, Input::Timeout);
+                }
+                Output::Timeout(_) => return,
+            }
+        }
+    }
+}
+
+fn lost(percent: u8, datagram: &[u8], random: &mut fastrand::Rng) -> bool {
+    Class::of(datagram) == Some(Class::Rtp) && random.u8(..100) < percent
+}
+
+impl Index<Who> for Call {
+    type Output = Client;
+    fn index(&self, who: Who) -> &Client {
+        &self.clients[who.0]
+    }
+}
+
+impl IndexMut<Who> for Call {
+    fn index_mut(&mut self, who: Who) -> &mut Client {
+        &mut self.clients[who.0]
+    }
+}
