@@ -19,7 +19,6 @@ use super::layers::{Decision, Layers};
 use super::message::{Kind, TrackSettings, Transmit};
 use super::ntp::Ntp;
 use super::packet::{Layer, Packet};
-use super::retransmit::Grant;
 use super::rewrite::{Alignment, Rewrite, Sent};
 use super::rtcp::write::{SenderReport, write_sender_report};
 use super::sdp::{self, Codecs};
@@ -374,12 +373,8 @@ impl Leg {
         };
         let Some(rtx) = &mut outgoing.rtx else { return };
         let (ssrc, seq) = (outgoing.ssrc.get(), lost.sent.stamp.seq);
-        if self
-            .wire
-            .budget
-            .request(now, ssrc, seq, packet.payload.len())
-            != Grant::Granted
-        {
+        let bytes = packet.payload.len();
+        if !self.wire.budget.request(now, ssrc, seq, bytes) {
             counters.retransmits_missed += 1;
             return;
         }

@@ -149,6 +149,7 @@ impl Layers {
     }
 
     /// The layer that is forwarded now.
+    #[cfg(test)]
     pub fn current(&self) -> Option<Layer> {
         match &self.state {
             State::Forwarding { current, .. } => Some(current.layer),

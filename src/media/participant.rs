@@ -55,7 +55,7 @@ pub struct Participant {
     /// When DTLS or SCTP of the client said goodbye. Its leave or the end of its signalling
     /// follows, and says why.
     pub closed: Option<Instant>,
-    /// When an authenticated datagram last came.
+    /// When something authentic last came: a STUN check, SRTCP or SRTP. DTLS doesn't tell.
     pub heard: Instant,
     /// Addresses that passed a check; see [`super::demux::ADDRESSES_MAX`].
     pub addresses: Vec<SocketAddr>,

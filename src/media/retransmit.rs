@@ -13,9 +13,6 @@ use super::packet::Packet;
 /// Packets kept of a video stream: 1 s at 5 Mbit/s. The oldest one goes when it is full.
 const VIDEO_PACKETS: usize = 512;
 
-/// Packets kept of an audio stream: 1 s of 20 ms packets, and some.
-const AUDIO_PACKETS: usize = 64;
-
 /// Older packets are not sent again. Browsers ask about ten times, a round trip or 100 ms apart;
 /// by then a video frame has long been given up for a key frame.
 const AGE_MAX: Duration = Duration::from_secs(1);
@@ -33,11 +30,6 @@ impl Ring {
     /// For one layer of a video track.
     pub fn video() -> Self {
         Self::new(VIDEO_PACKETS)
-    }
-
-    /// For an audio track.
-    pub fn audio() -> Self {
-        Self::new(AUDIO_PACKETS)
     }
 
     fn new(packets: usize) -> Self {
@@ -113,17 +105,6 @@ pub struct Budget {
     repeats: Box<[Option<Repeat>; REPEATS]>,
 }
 
-/// An answer to a request for retransmission.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Grant {
-    /// Send it; it is counted.
-    Granted,
-    /// This packet was sent often enough.
-    TooOften,
-    /// The leg has used up its share.
-    Exhausted,
-}
-
 #[derive(Debug, Clone, Copy, Default)]
 struct Window {
     fresh: u64,
@@ -174,7 +155,7 @@ impl Budget {
     }
 
     /// Whether a packet may be sent again; counts it if so. `stream` is the outgoing SSRC.
-    pub fn request(&mut self, now: Instant, stream: u32, seq: u64, bytes: usize) -> Grant {
+    pub fn request(&mut self, now: Instant, stream: u32, seq: u64, bytes: usize) -> bool {
         self.turn(now);
         let [running, before] = self.windows;
         let share = (running.fresh + before.fresh) / FRESH_PER_AGAIN;
@@ -191,17 +172,17 @@ impl Budget {
             times: 0,
         });
         if repeat.times >= REPEAT_MAX {
-            return Grant::TooOften;
+            return false;
         }
         if again > share.max(FLOOR_BYTES) {
-            return Grant::Exhausted;
+            return false;
         }
         *slot = Some(Repeat {
             times: repeat.times + 1,
             ..repeat
         });
         self.windows[0].again += bytes as u64;
-        Grant::Granted
+        true
     }
 
     fn turn(&mut self, now: Instant) {
@@ -268,7 +249,7 @@ mod tests {
     #[test]
     fn the_first_packet_of_a_number_stays() {
         let start = Instant::now();
-        let mut ring = Ring::audio();
+        let mut ring = Ring::new(64);
         ring.push(packet(5, start));
         ring.push(Packet {
             timestamp: 99,
@@ -303,14 +284,11 @@ mod tests {
         let mut budget = Budget::new(start);
         budget.fresh(start, 1_000_000);
         for _ in 0..REPEAT_MAX {
-            assert_eq!(budget.request(start, 7, 40, 1200), Grant::Granted);
+            assert!(budget.request(start, 7, 40, 1200));
         }
-        assert_eq!(budget.request(start, 7, 40, 1200), Grant::TooOften);
-        assert_eq!(budget.request(start, 7, 41, 1200), Grant::Granted);
-        assert_eq!(
-            budget.request(start + REPEAT_SPAN, 7, 40, 1200),
-            Grant::Granted
-        );
+        assert!(!budget.request(start, 7, 40, 1200));
+        assert!(budget.request(start, 7, 41, 1200));
+        assert!(budget.request(start + REPEAT_SPAN, 7, 40, 1200));
     }
 
     /// A subscriber asks for everything, all the time; it gets a quarter more than it is sent.
@@ -324,7 +302,7 @@ mod tests {
             budget.fresh(now, 1000);
             fresh += 1000;
             for old in seq.saturating_sub(20)..seq {
-                if budget.request(now, 1, old, 1000) == Grant::Granted {
+                if budget.request(now, 1, old, 1000) {
                     again += 1000;
                 }
             }
@@ -332,7 +310,7 @@ mod tests {
         assert!(again * 100 / fresh <= 26, "{again} of {fresh}");
         assert!(again * 100 / fresh >= 20, "{again} of {fresh}");
         let idle = start + Duration::from_secs(3600);
-        let granted = (0..100).filter(|&seq| budget.request(idle, 1, seq, 1000) == Grant::Granted);
+        let granted = (0..100).filter(|&seq| budget.request(idle, 1, seq, 1000));
         assert_eq!(granted.count() as u64, FLOOR_BYTES / 1000);
     }
 }

@@ -83,9 +83,6 @@ struct Octets {
 }
 
 impl Descriptor {
-    /// Bytes of the longest descriptor that is written.
-    pub const LENGTH_MAX: usize = 6;
-
     /// Reads the descriptor at the start of a payload; `None` if it is cut short or no frame bytes
     /// follow it.
     pub fn parse(payload: &[u8]) -> Option<Self> {

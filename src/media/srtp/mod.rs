@@ -96,6 +96,7 @@ impl Suite {
     }
 
     /// Bytes that sealing adds to an RTP packet.
+    #[cfg(test)]
     pub fn rtp_overhead(self) -> usize {
         match self {
             Suite::AesCm128Sha1_80 => cipher::CM_TAG,
@@ -183,11 +184,6 @@ impl Sealer {
             rtcp_next: 0,
         })
     }
-
-    /// The profile in use.
-    pub fn suite(&self) -> Suite {
-        self.session.suite
-    }
 }
 
 /// The right to seal under one SSRC. On the packet path it needs neither table nor hash.
@@ -257,7 +253,6 @@ impl Stream {
 
 /// The session keys that the streams of one sealer share.
 struct Session {
-    suite: Suite,
     rtp: Cipher,
     rtcp: Cipher,
 }
@@ -265,7 +260,6 @@ struct Session {
 impl Session {
     fn new(key: &MasterKey) -> Self {
         Self {
-            suite: key.suite(),
             rtp: Cipher::new(&key.derive(RTP_LABELS)),
             rtcp: Cipher::new(&key.derive(RTCP_LABELS)),
         }
