@@ -145,7 +145,7 @@ async def _():
     for _ in range(11):
         section = anna.answer.by_mid(camera.section.mid)
         uris = " ".join(section.extensions)
-        expect("rtp-stream-id" in uris and "repaired-rtp-stream-id" in uris, f"only {uris}")
+        expect(":rtp-stream-id" in uris and ":repaired-rtp-stream-id" in uris, f"only {uris}")
         expect(re.search(r"^a=simulcast:recv (?:~?[qhf];?){3}\s*$", section.text, re.M),
                "no a=simulcast:recv q;h;f")
         for rid in "qhf":
