@@ -102,7 +102,7 @@ async def _():
         await watch
         for call in calls:
             call.own_stall = calls[0].own_stall
-        verdicts = [call.verdict() for call in calls]
+        verdicts = [await call.verdict() for call in calls]
     finally:
         process.kill()
     datagrams, connections = map(int, process.stdout.read().split())
