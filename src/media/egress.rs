@@ -99,7 +99,7 @@ impl Leg {
     }
 
     /// Whether only new keys can carry another subscription: after some thousand of them in one
-    /// stay (see [`srtp::SSRCS_MAX`]).
+    /// stay (see [`super::srtp::SSRCS_MAX`]).
     pub fn is_exhausted(&self) -> bool {
         self.exhausted
     }

@@ -2,7 +2,7 @@
 //!
 //! A track needs two things that come in either order: its announcement (`AddTrack`) and a media
 //! section on which the client sends. Announcements wait in [`Participant::pending`], sections in
-//! [`Sections::unclaimed`]; whenever either list grows, the two are matched.
+//! [`Participant::sections`]; whenever either list grows, the two are matched.
 
 use std::time::Instant;
 
