@@ -51,12 +51,13 @@ class Ice:
         self.connected = asyncio.Event()
         self.remote = None
         self.checking = None
+        self.host = "127.0.0.1"
         self.quiet = False  # True: stop consent checks, as a dead process would
 
     async def open(self):
         loop = asyncio.get_running_loop()
         self.socket, _ = await loop.create_datagram_endpoint(
-            lambda: _Socket(self._received), local_addr=("127.0.0.1", 0))
+            lambda: _Socket(self._received), local_addr=(self.host, 0))
 
     def start(self, address, ufrag, password):
         self.remote, self.remote_ufrag, self.remote_password = address, ufrag, password

@@ -170,7 +170,8 @@ class Probe:
         found = list(self.answer.candidates)
         for trickle in self.messages("trickle"):
             found += sdp.candidates(json.loads(trickle.candidateInit).get("candidate", ""))
-        return next(((host, port) for host, port in found if ":" not in host), None)
+        family = ":" in self.peer.ice.host
+        return next(((host, port) for host, port in found if (":" in host) == family), None)
 
     async def add_track(self, cid, kind, **fields):
         """AddTrack; gives the TrackInfo of its answer."""

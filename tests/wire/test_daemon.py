@@ -51,6 +51,18 @@ async def _():
         expect((await ben.open())[1] == "join", "the room exists now")
 
 
+@test("", "media flows over IPv6 as over IPv4, to people on either")
+async def _():
+    async with Daemon(toml='[media]\naddresses = ["127.0.0.1", "::1"]\n') as daemon:
+        anna, ben = Probe("six", "anna", daemon.url), Probe("six", "ben", daemon.url)
+        anna.peer.ice.host = "::1"
+        await anna.connect()
+        await ben.connect()
+        for sender, receiver in ((anna, ben), (ben, anna)):
+            track, _ = await sender.publish_video("camera", ())
+            await receiver.flow(await receiver.subscription(track.sid))
+
+
 @test("", "SIGTERM tells clients to reconnect and ends within 10 s")
 async def _():
     async with Daemon() as daemon:
