@@ -237,8 +237,8 @@ impl Daemon {
             Some(()) = asked.recv() => false,
         };
         if !in_time {
-            let sessions = self.directory.sessions();
-            warn!(sessions, "ending with open sessions");
+            let stays = self.directory.seats();
+            warn!(stays, "ending with clients that have not gone");
         }
     }
 

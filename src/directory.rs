@@ -1,14 +1,18 @@
 //! Which worker holds which room: the one table that signalling and workers share.
 //!
-//! A room's entry is kept by two kinds of holders. Sessions hold a [`Placement`] from before their
-//! join until their connection ends, and the worker holds it from the first join it accepted
+//! A room's entry is kept by two kinds of holders. Every stay has a [`Seat`], which its session
+//! takes before the join and shares with the worker; it is given back when the session has ended
+//! and the shard has said that the stay is over, whichever is later, so that a stay whose
+//! signalling is gone still counts. And the worker holds the entry from the first join it accepted
 //! ([`Directory::opened`]) until the shard closed the room ([`Directory::close`]). The entry goes
-//! with the last holder. So a join that meets the end of its room is safe: its placement keeps the
+//! with the last holder. So a join that meets the end of its room is safe: its seat keeps the
 //! entry, and its mail reaches the same worker, where it comes after the end and starts the room
 //! anew. `opened` is called by the worker and not by the session that reads `Joined`, because only
 //! on the worker's thread is it in order with `close`.
 //!
 //! What is not here: participants (the shard knows them), and other nodes.
+
+pub mod notices;
 
 use std::fmt;
 use std::sync::Arc;
@@ -19,7 +23,7 @@ use dashmap::mapref::entry::Entry;
 use tokio::sync::mpsc;
 
 use crate::ids::{RoomName, SessionKey, WorkerId};
-use crate::media::message::{Command, Join, Notice, Refusal};
+use crate::media::message::{Command, Join, Refusal};
 
 /// What a worker finds in its mailbox.
 #[derive(Debug)]
@@ -31,15 +35,17 @@ pub enum Mail {
     Open {
         /// The session.
         session: SessionKey,
-        /// Its channel, bounded by `limits.pending_notices`.
-        notices: mpsc::Sender<Notice>,
+        /// Its queue.
+        notices: notices::Sender,
+        /// To be kept until the stay is over.
+        seat: Arc<Seat>,
     },
 }
 
 /// Bounds of the node, from the configuration.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Sessions; one more is refused with [`Refusal::NodeFull`].
+    /// Stays; one more is refused with [`Refusal::NodeFull`].
     pub participants: usize,
     /// Rooms; one more is refused with [`Refusal::NodeFull`].
     pub rooms: usize,
@@ -55,28 +61,33 @@ pub struct Directory {
     /// No more entries than `limits.rooms`, give or take the joins that race for the last one.
     rooms: DashMap<RoomName, Room>,
     limits: Limits,
-    sessions: AtomicUsize,
+    seats: AtomicUsize,
     next_session: AtomicU64,
     draining: AtomicBool,
 }
 
 struct Worker {
     mailbox: mpsc::Sender<Mail>,
-    sessions: AtomicUsize,
+    seats: AtomicUsize,
 }
 
 struct Room {
     worker: usize,
-    placements: usize,
+    seats: usize,
     /// Whether the shard holds the room.
     open: bool,
 }
 
-/// A session's hold on its room's place.
-pub struct Placement {
+/// A stay's hold on its room's place, and one of `limits.participants`.
+pub struct Seat {
     directory: Arc<Directory>,
     room: RoomName,
     worker: usize,
+}
+
+/// A session's way to its worker.
+pub struct Placement {
+    seat: Arc<Seat>,
     session: SessionKey,
 }
 
@@ -85,38 +96,39 @@ impl Directory {
     pub fn new(workers: Vec<mpsc::Sender<Mail>>, limits: Limits) -> Self {
         let worker = |mailbox| Worker {
             mailbox,
-            sessions: AtomicUsize::new(0),
+            seats: AtomicUsize::new(0),
         };
         Self {
             workers: workers.into_iter().map(worker).collect(),
             rooms: DashMap::new(),
             limits,
-            sessions: AtomicUsize::new(0),
+            seats: AtomicUsize::new(0),
             next_session: AtomicU64::new(1),
             draining: AtomicBool::new(false),
         }
     }
 
-    /// Finds the room's worker, or picks the one with the fewest sessions for a new room.
+    /// Finds the room's worker, or picks the one with the fewest stays for a new room.
     pub fn place(self: &Arc<Self>, room: &RoomName) -> Result<Placement, Refusal> {
         self.admits(room)?;
         let quiet = self.quietest_worker().ok_or(Refusal::Internal)?;
         let mut entry = self.rooms.entry(room.clone()).or_insert(Room {
             worker: quiet,
-            placements: 0,
+            seats: 0,
             open: false,
         });
-        entry.placements += 1;
+        entry.seats += 1;
         let worker = entry.worker;
         drop(entry);
-        self.sessions.fetch_add(1, Ordering::Relaxed);
-        self.workers[worker]
-            .sessions
-            .fetch_add(1, Ordering::Relaxed);
-        Ok(Placement {
+        self.seats.fetch_add(1, Ordering::Relaxed);
+        self.workers[worker].seats.fetch_add(1, Ordering::Relaxed);
+        let seat = Seat {
             directory: Arc::clone(self),
             room: room.clone(),
             worker,
+        };
+        Ok(Placement {
+            seat: Arc::new(seat),
             session: SessionKey(self.next_session.fetch_add(1, Ordering::Relaxed)),
         })
     }
@@ -126,7 +138,7 @@ impl Directory {
         if self.draining.load(Ordering::Relaxed) {
             return Err(Refusal::ShuttingDown);
         }
-        let full = self.sessions.load(Ordering::Relaxed) >= self.limits.participants
+        let full = self.seats.load(Ordering::Relaxed) >= self.limits.participants
             || (self.rooms.len() >= self.limits.rooms && !self.rooms.contains_key(room));
         if full {
             return Err(Refusal::NodeFull);
@@ -152,7 +164,7 @@ impl Directory {
             && entry.get().worker == usize::from(worker.0)
         {
             entry.get_mut().open = false;
-            if entry.get().placements == 0 {
+            if entry.get().seats == 0 {
                 entry.remove();
             }
         }
@@ -169,16 +181,16 @@ impl Directory {
         }
     }
 
-    /// Sessions that hold a placement.
-    pub fn sessions(&self) -> usize {
-        self.sessions.load(Ordering::Relaxed)
+    /// Stays that hold a seat.
+    pub fn seats(&self) -> usize {
+        self.seats.load(Ordering::Relaxed)
     }
 
     fn quietest_worker(&self) -> Option<usize> {
-        let sessions = |worker: &Worker| worker.sessions.load(Ordering::Relaxed);
+        let seats = |worker: &Worker| worker.seats.load(Ordering::Relaxed);
         let ranked = self.workers.iter().enumerate();
         ranked
-            .min_by_key(|(_, worker)| sessions(worker))
+            .min_by_key(|(_, worker)| seats(worker))
             .map(|(index, _)| index)
     }
 }
@@ -197,11 +209,15 @@ impl Placement {
 
     /// Posts the session's join, and before it where its notices go: both or, when this is
     /// cancelled, none.
-    pub async fn join(&self, join: Join, notices: mpsc::Sender<Notice>) -> Result<(), WorkerGone> {
+    pub async fn join(&self, join: Join, notices: notices::Sender) -> Result<(), WorkerGone> {
         let session = self.session;
         let slots = self.mailbox().reserve_many(2).await;
         let mail = [
-            Mail::Open { session, notices },
+            Mail::Open {
+                session,
+                notices,
+                seat: Arc::clone(&self.seat),
+            },
             Mail::Command(Command::Join(Box::new(join))),
         ];
         for (slot, mail) in slots.map_err(|_| WorkerGone)?.zip(mail) {
@@ -225,19 +241,19 @@ impl Placement {
     }
 
     fn mailbox(&self) -> &mpsc::Sender<Mail> {
-        &self.directory.workers[self.worker].mailbox
+        &self.seat.directory.workers[self.seat.worker].mailbox
     }
 }
 
-impl Drop for Placement {
+impl Drop for Seat {
     fn drop(&mut self) {
         let directory = &self.directory;
-        directory.sessions.fetch_sub(1, Ordering::Relaxed);
+        directory.seats.fetch_sub(1, Ordering::Relaxed);
         let worker = &directory.workers[self.worker];
-        worker.sessions.fetch_sub(1, Ordering::Relaxed);
+        worker.seats.fetch_sub(1, Ordering::Relaxed);
         if let Entry::Occupied(mut entry) = directory.rooms.entry(self.room.clone()) {
-            entry.get_mut().placements -= 1;
-            if entry.get().placements == 0 && !entry.get().open {
+            entry.get_mut().seats -= 1;
+            if entry.get().seats == 0 && !entry.get().open {
                 entry.remove();
             }
         }
@@ -249,7 +265,16 @@ impl fmt::Debug for Directory {
         f.debug_struct("Directory")
             .field("workers", &self.workers.len())
             .field("rooms", &self.rooms.len())
-            .field("sessions", &self.sessions())
+            .field("seats", &self.seats())
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Seat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Seat")
+            .field("room", &self.room)
+            .field("worker", &self.worker)
             .finish_non_exhaustive()
     }
 }
@@ -274,8 +299,8 @@ mod tests {
         let first = directory.place(&red).unwrap();
         let second = directory.place(&red).unwrap();
         let third = directory.place(&blue).unwrap();
-        assert_eq!(first.worker, second.worker);
-        assert_ne!(first.worker, third.worker);
+        assert_eq!(first.seat.worker, second.seat.worker);
+        assert_ne!(first.seat.worker, third.seat.worker);
         assert_ne!(first.session(), second.session());
     }
 
@@ -298,7 +323,7 @@ mod tests {
         drop(late);
         directory.close(&red, worker);
         assert_eq!(directory.rooms.len(), 0);
-        assert_eq!(directory.sessions(), 0);
+        assert_eq!(directory.seats(), 0);
     }
 
     #[test]

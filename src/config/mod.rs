@@ -163,6 +163,8 @@ sections! {
         signal_requests_per_second: u32, 1, 1_000_000;
         /// Messages waiting for one participant; one more closes its connection.
         pending_notices: usize, 16, 1_000_000;
+        /// Bytes of those messages; more close its connection.
+        pending_notice_bytes: ByteSize, ByteSize::kib(64), ByteSize::mib(1024);
         /// Largest SDP offer; a larger one ends that session.
         sdp_bytes: ByteSize, ByteSize::kib(4), ByteSize::mib(64);
         /// Most media sections of an SDP offer; more end that session.

@@ -271,11 +271,6 @@ impl Page {
             "Receive calls that failed.",
             worker.receive_errors,
         );
-        self.counter(
-            "slow_sessions_total",
-            "Signalling sessions cut off because they did not read their messages.",
-            worker.slow_sessions,
-        );
         self.histogram(
             "forward_delay_seconds",
             "Time from reading a batch of datagrams to having sent the copies, per copy.",
@@ -377,11 +372,15 @@ impl Page {
         self.counters(
             "signal_sessions_closed_total",
             "Sessions closed for what the client did, by reason.",
-            ("reason", &["slow_reader", "malformed", "oversized"]),
+            (
+                "reason",
+                &["slow_reader", "malformed", "oversized", "offer_oversized"],
+            ),
             &[
                 read(&signal.slow_readers),
                 read(&signal.malformed_messages),
                 read(&signal.oversized_messages),
+                read(&signal.oversized_offers),
             ],
         );
     }

@@ -47,6 +47,8 @@ pub struct Stats {
     pub malformed_messages: AtomicU64,
     /// Sessions closed because a message was too large.
     pub oversized_messages: AtomicU64,
+    /// Sessions closed because an offer was too large.
+    pub oversized_offers: AtomicU64,
     /// Times a session had to wait because it sent too many messages.
     pub rate_limited: AtomicU64,
 }

@@ -37,7 +37,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Sleep;
 
-use crate::directory::{Directory, Mail};
+use crate::directory::notices::{self, Unsent};
+use crate::directory::{Directory, Mail, Seat};
 use crate::ids::{SessionKey, WorkerId};
 use crate::media::counters::Dropped;
 use crate::media::message::{Command, Notice};
@@ -130,6 +131,14 @@ struct Wake {
     timer: bool,
 }
 
+/// What belongs to a session while its participant is in a room.
+struct Stay {
+    /// Where its notices go; none after they couldn't.
+    notices: Option<notices::Sender>,
+    /// Counts as long as the shard has the participant, with or without signalling.
+    _seat: Arc<Seat>,
+}
+
 struct Worker {
     id: WorkerId,
     shard: Shard,
@@ -137,8 +146,8 @@ struct Worker {
     batch: Batch,
     mailbox: mpsc::Receiver<Mail>,
     directory: Arc<Directory>,
-    /// Where the notices of a session go; bounded by the joins the directory admits.
-    sessions: HashMap<SessionKey, mpsc::Sender<Notice>>,
+    /// From join to the last notice; bounded by the joins the directory admits.
+    stays: HashMap<SessionKey, Stay>,
     /// Sessions that don't read; emptied at the end of each drain.
     unread: Vec<SessionKey>,
     deadline: Instant,
@@ -174,7 +183,7 @@ impl Worker {
             batch: Batch::new(),
             mailbox: setup.mailbox,
             directory: setup.directory,
-            sessions: HashMap::new(),
+            stays: HashMap::new(),
             unread: Vec::new(),
             deadline: now,
             tally: Tally::default(),
@@ -294,8 +303,16 @@ impl Worker {
         for taken in 1.. {
             let now = Instant::now();
             match mail {
-                Mail::Open { session, notices } => {
-                    self.sessions.insert(session, notices);
+                Mail::Open {
+                    session,
+                    notices,
+                    seat,
+                } => {
+                    let stay = Stay {
+                        notices: Some(notices),
+                        _seat: seat,
+                    };
+                    self.stays.insert(session, stay);
                 }
                 Mail::Command(command) => {
                     self.shard.handle(now, Input::Command(command));
@@ -368,17 +385,20 @@ impl Worker {
             // Whether or not the session still listens: the shard holds the room now.
             self.directory.opened(&joined.room.name, self.id);
         }
-        let Some(notices) = self.sessions.get(&session) else {
+        if last {
+            let stay = self.stays.remove(&session);
+            if let Some(notices) = stay.and_then(|stay| stay.notices) {
+                // A session that can't take it sees its queue end, which says as much.
+                let _ = notices.try_send(notice);
+            }
+            return;
+        }
+        let Some(stay) = self.stays.get_mut(&session) else {
             return;
         };
-        let result = notices.try_send(notice);
-        if last || result.is_err() {
-            self.sessions.remove(&session);
-        }
-        if let (Err(error), false) = (result, last) {
-            if matches!(error, mpsc::error::TrySendError::Full(_)) {
-                self.tally.slow_sessions += 1;
-            }
+        let sent = stay.notices.as_ref().map(|queue| queue.try_send(notice));
+        if let Some(Err(Unsent::Full | Unsent::Gone)) = sent {
+            stay.notices = None;
             self.unread.push(session);
         }
     }
@@ -398,90 +418,4 @@ impl Worker {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::directory;
-    use crate::media::message::{Departure, LeaveAction, LeaveReason};
-
-    /// A worker without sockets.
-    fn worker() -> Worker {
-        let limits = directory::Limits {
-            participants: 9,
-            rooms: 9,
-        };
-        let setup = Setup {
-            id: WorkerId(0),
-            sockets: Vec::new(),
-            limits: Limits {
-                rooms: 9,
-                participants_per_room: 9,
-                tracks_per_participant: 9,
-                sdp_bytes: 1000,
-                media_sections: 9,
-                candidates: 9,
-                packets_per_second: 1000,
-                connect_timeout: Duration::from_secs(9),
-                departure_timeout: Duration::from_secs(9),
-            },
-            mailbox: mpsc::channel(1).1,
-            directory: Arc::new(Directory::new(Vec::new(), limits)),
-        };
-        let reporter = watch::channel(Report::empty(Instant::now())).0;
-        Worker::new(setup, reporter).unwrap()
-    }
-
-    fn left() -> Notice {
-        Notice::Left(Departure {
-            reason: LeaveReason::ServerShutdown,
-            action: LeaveAction::Reconnect,
-        })
-    }
-
-    fn offer_again() -> Notice {
-        Notice::MediaSectionsRequired {
-            audios: 0,
-            videos: 0,
-        }
-    }
-
-    #[test]
-    fn a_session_that_does_not_read_is_cut_off() {
-        let mut worker = worker();
-        let session = SessionKey(1);
-        let (notices, mut reader) = mpsc::channel(1);
-        worker.sessions.insert(session, notices);
-        worker.notify(session, offer_again());
-        assert_eq!(worker.tally.slow_sessions, 0);
-        worker.notify(session, offer_again());
-        assert_eq!(worker.tally.slow_sessions, 1);
-        assert_eq!(worker.unread, [session], "the shard is to be told");
-        assert_eq!(reader.try_recv(), Ok(offer_again()));
-        let over = reader.try_recv();
-        assert_eq!(over, Err(mpsc::error::TryRecvError::Disconnected));
-        worker.drain(Instant::now());
-        assert!(worker.unread.is_empty());
-    }
-
-    #[test]
-    fn the_last_notice_closes_the_session_without_a_word_to_the_shard() {
-        let mut worker = worker();
-        let session = SessionKey(1);
-        let (notices, mut reader) = mpsc::channel(1);
-        worker.sessions.insert(session, notices);
-        worker.notify(session, left());
-        worker.notify(session, offer_again());
-        assert!(worker.sessions.is_empty() && worker.unread.is_empty());
-        assert_eq!(reader.try_recv(), Ok(left()));
-        assert!(reader.try_recv().is_err());
-    }
-
-    #[test]
-    fn a_session_that_is_gone_is_no_slow_one() {
-        let mut worker = worker();
-        let session = SessionKey(1);
-        worker.sessions.insert(session, mpsc::channel(1).0);
-        worker.notify(session, offer_again());
-        assert_eq!(worker.tally.slow_sessions, 0);
-        assert_eq!(worker.unread, [session]);
-    }
-}
+mod tests;

@@ -58,8 +58,6 @@ pub struct Tally {
     pub receive_errors: u64,
     /// Send calls that succeeded; less than datagrams when runs leave together.
     pub send_batches: u64,
-    /// Sessions that didn't read their notices and were cut off.
-    pub slow_sessions: u64,
     /// Turns that ended at a bound with work left for the next.
     pub turns_cut: u64,
     /// Batch received to copies sent, per copy.
@@ -79,7 +77,6 @@ impl Default for Tally {
             receive_batches: 0,
             receive_errors: 0,
             send_batches: 0,
-            slow_sessions: 0,
             turns_cut: 0,
             forward_delay_seconds: Histogram::new(FORWARD_BOUNDS),
         }
@@ -99,7 +96,6 @@ impl Tally {
         self.receive_batches += other.receive_batches;
         self.receive_errors += other.receive_errors;
         self.send_batches += other.send_batches;
-        self.slow_sessions += other.slow_sessions;
         self.turns_cut += other.turns_cut;
         self.forward_delay_seconds.add(&other.forward_delay_seconds);
     }

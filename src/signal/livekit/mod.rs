@@ -14,6 +14,7 @@
 
 mod decode;
 mod join;
+mod pace;
 mod request;
 mod session;
 mod wire;
@@ -32,10 +33,10 @@ use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use tokio::sync::mpsc;
 
 use super::http::Slot;
 use super::{Signal, Stats, not_found};
+use crate::directory::notices;
 use crate::media::message::{Joined, Notice, Refusal};
 use join::{Admission, Refused};
 use session::{Link, Session};
@@ -149,8 +150,12 @@ async fn join_room(
 /// Posts the join and waits for what the shard says to it.
 async fn ask_shard(signal: &Signal, admission: &Admission) -> Result<(Link, Box<Joined>), Refused> {
     let placement = signal.directory.place(&admission.room)?;
-    let (sender, notices) = mpsc::channel(signal.config.limits.pending_notices);
-    let mut link = Link::new(placement, notices);
+    let limits = &signal.config.limits;
+    let (sender, notices) = notices::queue(notices::Bounds {
+        count: limits.pending_notices,
+        bytes: limits.pending_notice_bytes.get(),
+    });
+    let mut link = Link::new(placement, notices, limits.sdp_bytes.get());
     link.join(admission, sender)
         .await
         .map_err(|_| Refused::Internal)?;

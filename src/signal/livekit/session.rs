@@ -14,15 +14,15 @@ use axum::extract::ws::{CloseFrame, Message, WebSocket, close_code};
 use livekit_protocol as proto;
 use prost::Message as _;
 use proto::signal_response::Message as Reply;
-use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout};
-use tungstenite::error::Error as SocketError;
+use tungstenite::error::{Error as SocketError, ProtocolError};
 
 use super::decode;
 use super::join::Admission;
+use super::pace::{Offers, Pace};
 use super::request::{self, Action};
 use super::wire;
-use crate::directory::{Placement, WorkerGone};
+use crate::directory::{Placement, WorkerGone, notices};
 use crate::media::message::{
     Command, Departure, Joined, LeaveAction, LeaveReason, Notice, Request,
 };
@@ -42,7 +42,8 @@ const GOODBYE_TIMEOUT: Duration = Duration::from_secs(2);
 /// the stay is over anyway.
 pub(super) struct Link {
     placement: Placement,
-    pub notices: mpsc::Receiver<Notice>,
+    pub notices: notices::Receiver,
+    offers: Offers,
     over: bool,
 }
 
@@ -69,6 +70,8 @@ enum End {
     Oversized,
     /// A message could not be understood.
     Malformed,
+    /// An offer was larger than allowed.
+    OfferTooLarge,
     /// The worker is gone.
     WorkerGone,
 }
@@ -86,21 +89,15 @@ struct Wire {
     stats: Arc<Stats>,
 }
 
-/// Messages a client may still send in this second.
-struct Pace {
-    per_second: u32,
-    left: u32,
-    until: Instant,
-}
-
 /// Counts an open session as long as it lives.
 struct OpenSession(Arc<Stats>);
 
 impl Link {
-    pub fn new(placement: Placement, notices: mpsc::Receiver<Notice>) -> Self {
+    pub fn new(placement: Placement, notices: notices::Receiver, sdp_bytes_max: usize) -> Self {
         Self {
             placement,
             notices,
+            offers: Offers::new(sdp_bytes_max),
             over: false,
         }
     }
@@ -108,7 +105,7 @@ impl Link {
     pub async fn join(
         &self,
         admission: &Admission,
-        notices: mpsc::Sender<Notice>,
+        notices: notices::Sender,
     ) -> Result<(), WorkerGone> {
         let join = admission.to_join(self.placement.session());
         self.placement.join(join, notices).await
@@ -129,7 +126,28 @@ impl Link {
         }
     }
 
-    async fn ask(&self, request: Request) -> Result<(), End> {
+    /// Passes a request on, an offer perhaps later.
+    async fn ask(&mut self, request: Request) -> Result<(), End> {
+        match request {
+            // The shard would end the stay as well, but the whole node waits while it reads.
+            Request::Offer { ref sdp, .. } if !self.offers.admits(sdp) => Err(End::OfferTooLarge),
+            Request::Offer { .. } => match self.offers.take(request) {
+                Some(offer) => self.post(offer).await,
+                None => Ok(()),
+            },
+            request => self.post(request).await,
+        }
+    }
+
+    /// Posts the offer that was held, if its time has come.
+    async fn release_offer(&mut self) -> Result<(), End> {
+        match self.offers.release() {
+            Some(offer) => self.post(offer).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn post(&self, request: Request) -> Result<(), End> {
         let command = Command::Request(self.placement.session(), request);
         self.placement
             .post(command)
@@ -180,11 +198,19 @@ impl Session {
         let participant = joined.participant.sid.clone();
         let identity = joined.participant.identity.clone();
         let mut wire = Wire::new(socket, signal.stats.clone());
-        let end = match welcome(&signal, &link, &mut wire, admission, *joined).await {
+        let end = match welcome(&signal, &mut link, &mut wire, admission, *joined).await {
             Ok(()) => converse(&signal, &mut link, &mut wire).await,
             Err(end) => end,
         };
-        link.over |= matches!(end, End::ClientLeft | End::Left(_) | End::WorkerGone);
+        if let Some(departure) = end.farewell() {
+            // The stay must not go on: the client comes back with another one.
+            let _ = link.post(Request::Leave).await;
+            link.over = true;
+            if let Err(unsaid) = wire.write(wire::leave(departure)).await {
+                tracing::debug!(?unsaid, "no farewell");
+            }
+        }
+        link.over |= matches!(end, End::ClientLeft | End::Left(_));
         end.count(&signal.stats);
         tracing::info!(?participant, ?identity, ?end, "signalling ended");
         // The shard learns of it now, and not when a slow client has closed.
@@ -196,7 +222,7 @@ impl Session {
 /// Writes the `JoinResponse`, then hands on what the client brought along, in this order.
 async fn welcome(
     signal: &Signal,
-    link: &Link,
+    link: &mut Link,
     wire: &mut Wire,
     admission: Admission,
     joined: Joined,
@@ -225,19 +251,28 @@ async fn converse(signal: &Signal, link: &mut Link, wire: &mut Wire) -> End {
     ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let waiting = pace.is_used_up();
+        let held = link.offers.held_until();
         let step = tokio::select! {
             notice = link.notices.recv() => match notice {
-                Some(notice) => tell(wire, notice).await,
+                Some(notice) => {
+                    if matches!(notice, Notice::Answer { .. }) {
+                        link.offers.answered();
+                    }
+                    tell(wire, notice).await
+                }
                 // The worker drops the channel when it is full, and with its own end.
                 None => Err(link.cut_off()),
             },
-            message = wire.socket.recv(), if !waiting => {
+            message = wire.socket.recv(), if !waiting && held.is_none() => {
                 if pace.spend() {
                     Stats::count(&signal.stats.rate_limited);
                 }
                 hear(message, link, wire).await
             }
             () = sleep_until(pace.until), if waiting => Ok(()),
+            () = sleep_until(held.unwrap_or_else(Instant::now)), if held.is_some() => {
+                link.release_offer().await
+            }
             _ = ping.tick() => wire.send(Message::Ping(Default::default())).await,
         };
         match step {
@@ -269,7 +304,7 @@ async fn tell(wire: &mut Wire, notice: Notice) -> Result<(), End> {
 /// Deals with what came from the socket.
 async fn hear(
     message: Option<Result<Message, axum::Error>>,
-    link: &Link,
+    link: &mut Link,
     wire: &mut Wire,
 ) -> Result<(), End> {
     let request = match message {
@@ -294,7 +329,7 @@ async fn hear(
     }
 }
 
-async fn act(action: Action, link: &Link, wire: &mut Wire) -> Result<(), End> {
+async fn act(action: Action, link: &mut Link, wire: &mut Wire) -> Result<(), End> {
     match action {
         Action::Ask(Request::Leave) => {
             link.ask(Request::Leave).await?;
@@ -366,38 +401,28 @@ impl Wire {
     }
 }
 
-impl Pace {
-    fn new(per_second: u32) -> Self {
-        Self {
-            per_second,
-            left: per_second,
-            until: Instant::now() + Duration::from_secs(1),
-        }
-    }
-
-    fn is_used_up(&self) -> bool {
-        self.left == 0 && Instant::now() < self.until
-    }
-
-    /// Takes one. True when it was the last one.
-    fn spend(&mut self) -> bool {
-        let now = Instant::now();
-        if now >= self.until {
-            self.left = self.per_second;
-            self.until = now + Duration::from_secs(1);
-        }
-        self.left = self.left.saturating_sub(1);
-        self.left == 0
-    }
-}
-
 impl End {
     fn of(error: axum::Error) -> Self {
         match error.into_inner().downcast_ref::<SocketError>() {
             Some(SocketError::Capacity(_)) => Self::Oversized,
+            // A tab that is closed says no goodbye.
+            Some(SocketError::Protocol(ProtocolError::ResetWithoutClosingHandshake)) => {
+                Self::SocketClosed
+            }
             Some(SocketError::Protocol(_) | SocketError::Utf8(_)) => Self::Malformed,
             _ => Self::SocketClosed,
         }
+    }
+
+    /// What the client is told of an end that the shard didn't speak of.
+    fn farewell(self) -> Option<Departure> {
+        let reason = match self {
+            Self::OfferTooLarge => LeaveReason::StateMismatch,
+            Self::WorkerGone => LeaveReason::ServerShutdown,
+            _ => return None,
+        };
+        let action = LeaveAction::Reconnect;
+        Some(Departure { reason, action })
     }
 
     fn code(self) -> u16 {
@@ -414,6 +439,7 @@ impl End {
             Self::SlowReader => Stats::count(&stats.slow_readers),
             Self::Oversized => Stats::count(&stats.oversized_messages),
             Self::Malformed => Stats::count(&stats.malformed_messages),
+            Self::OfferTooLarge => Stats::count(&stats.oversized_offers),
             _ => {}
         }
     }

@@ -20,7 +20,8 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
 use crate::config::{Config, DEV_KEY, DEV_SECRET, Secret, Sources};
-use crate::directory::{Directory, Limits, Mail};
+use crate::directory::notices;
+use crate::directory::{Directory, Limits, Mail, Seat};
 use crate::ids::{Identity, SessionKey};
 use crate::media::message::*;
 use crate::signal::grant::Grant;
@@ -37,6 +38,7 @@ pub struct House {
     pub heard: mpsc::UnboundedReceiver<String>,
     pub stop: watch::Sender<bool>,
     pub served: JoinHandle<()>,
+    pub worker: JoinHandle<()>,
 }
 
 impl House {
@@ -53,7 +55,7 @@ impl House {
         change(&mut config);
         let (mailbox, mail) = mpsc::channel(64);
         let (tell, heard) = mpsc::unbounded_channel();
-        tokio::spawn(pretend(mail, tell));
+        let worker = tokio::spawn(pretend(mail, tell));
         let limits = Limits {
             participants: config.limits.participants,
             rooms: config.limits.rooms,
@@ -78,6 +80,7 @@ impl House {
             heard,
             stop,
             served: tokio::spawn(serve),
+            worker,
         }
     }
 
@@ -223,12 +226,16 @@ pub fn plain_join() -> String {
 
 /// A worker without media. It refuses to create rooms it may not, and says yes to all else.
 async fn pretend(mut mail: mpsc::Receiver<Mail>, heard: mpsc::UnboundedSender<String>) {
-    let mut sessions: HashMap<SessionKey, mpsc::Sender<Notice>> = HashMap::new();
+    let mut sessions: HashMap<SessionKey, (notices::Sender, Arc<Seat>)> = HashMap::new();
     let left = |reason, action| Notice::Left(Departure { reason, action });
     while let Some(mail) = mail.recv().await {
         let (session, notice) = match mail {
-            Mail::Open { session, notices } => {
-                sessions.insert(session, notices);
+            Mail::Open {
+                session,
+                notices,
+                seat,
+            } => {
+                sessions.insert(session, (notices, seat));
                 continue;
             }
             Mail::Command(Command::Join(join)) => {
@@ -247,7 +254,7 @@ async fn pretend(mut mail: mpsc::Receiver<Mail>, heard: mpsc::UnboundedSender<St
                 continue;
             }
             Mail::Command(Command::Shutdown) => {
-                for (_, notices) in sessions.drain() {
+                for (_, (notices, _)) in sessions.drain() {
                     let notice = left(LeaveReason::ServerShutdown, LeaveAction::Reconnect);
                     notices.try_send(notice).unwrap();
                 }
@@ -275,7 +282,7 @@ async fn pretend(mut mail: mpsc::Receiver<Mail>, heard: mpsc::UnboundedSender<St
                     Request::Mute { track, muted } => Notice::MuteRefused { track, muted },
                     // Stands for a room where a lot happens.
                     Request::Subscribe { .. } => {
-                        let notices = sessions.remove(&session).unwrap();
+                        let (notices, _) = sessions.remove(&session).unwrap();
                         let update = || Notice::Participant(participant("bert", 100_000).into());
                         while notices.try_send(update()).is_ok() {
                             tokio::task::yield_now().await;
@@ -289,8 +296,13 @@ async fn pretend(mut mail: mpsc::Receiver<Mail>, heard: mpsc::UnboundedSender<St
                 (session, notice)
             }
         };
-        if let Some(notices) = sessions.get(&session) {
-            notices.try_send(notice).unwrap();
+        let last = matches!(notice, Notice::Left(_) | Notice::Refused(_));
+        if let Some((notices, _)) = sessions.get(&session) {
+            // Whoever left may be gone before it is told.
+            let _ = notices.try_send(notice);
+        }
+        if last {
+            sessions.remove(&session);
         }
     }
 }

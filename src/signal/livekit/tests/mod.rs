@@ -2,6 +2,7 @@
 
 mod house;
 mod listener;
+mod offers;
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -127,7 +128,7 @@ async fn every_answer_has_its_code_and_can_be_read_by_any_page() {
         assert!(head.starts_with("HTTP/1.1 20") && body.is_empty(), "{head}");
         assert!(head.contains("access-control-allow-origin: *"), "{head}");
     }
-    assert_eq!(house.directory.sessions(), 0);
+    assert_eq!(house.directory.seats(), 0);
     assert_eq!(house.stats.refused_full.load(Relaxed), 1);
 }
 
@@ -331,7 +332,7 @@ async fn a_leave_ends_the_session_and_a_lost_socket_is_reported() {
         heard.push(house.hears().await);
     }
     assert_eq!(heard, ["join", "Leave", "join", "closed"]);
-    while house.directory.sessions() > 0 {
+    while house.directory.seats() > 0 {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }

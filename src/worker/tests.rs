@@ -1,0 +1,117 @@
+//! What becomes of notices, and of those who don't read them.
+
+use super::*;
+use crate::directory;
+use crate::media::message::{Departure, Join, LeaveAction, LeaveReason};
+use crate::signal::grant::Grant;
+use futures_util::FutureExt;
+
+/// A worker without sockets.
+fn worker() -> Worker {
+    let limits = directory::Limits {
+        participants: 9,
+        rooms: 9,
+    };
+    let setup = Setup {
+        id: WorkerId(0),
+        sockets: Vec::new(),
+        limits: Limits {
+            rooms: 9,
+            participants_per_room: 9,
+            tracks_per_participant: 9,
+            sdp_bytes: 1000,
+            media_sections: 9,
+            candidates: 9,
+            packets_per_second: 1000,
+            connect_timeout: Duration::from_secs(9),
+            departure_timeout: Duration::from_secs(9),
+        },
+        mailbox: mpsc::channel(1).1,
+        directory: Arc::new(Directory::new(Vec::new(), limits)),
+    };
+    let reporter = watch::channel(Report::empty(Instant::now())).0;
+    Worker::new(setup, reporter).unwrap()
+}
+
+fn left() -> Notice {
+    Notice::Left(Departure {
+        reason: LeaveReason::ServerShutdown,
+        action: LeaveAction::Reconnect,
+    })
+}
+
+fn offer_again() -> Notice {
+    Notice::MediaSectionsRequired {
+        audios: 0,
+        videos: 0,
+    }
+}
+
+/// A stay in `worker` with room for one notice.
+fn stay(worker: &mut Worker) -> (SessionKey, notices::Receiver, Arc<Directory>) {
+    let limits = directory::Limits {
+        participants: 1,
+        rooms: 1,
+    };
+    let (mailbox, mut mail) = mpsc::channel(2);
+    let directory = Arc::new(Directory::new(vec![mailbox], limits));
+    let placement = directory.place(&"red".into()).unwrap();
+    let (sender, receiver) = notices::queue(notices::Bounds {
+        count: 1,
+        bytes: 1000,
+    });
+    let joining = placement.join(join(placement.session()), sender);
+    joining.now_or_never().unwrap().unwrap();
+    worker.take_mail(mail.try_recv().unwrap(), Instant::now());
+    (placement.session(), receiver, directory)
+}
+
+fn join(session: SessionKey) -> Join {
+    Join {
+        session,
+        room: "red".into(),
+        create_room: true,
+        identity: "anna".into(),
+        name: String::new(),
+        metadata: String::new(),
+        attributes: Default::default(),
+        permissions: Grant::new("anna".into()).permissions,
+        auto_subscribe: true,
+        adaptive_stream: false,
+        client: Default::default(),
+    }
+}
+
+fn read(reader: &mut notices::Receiver) -> Option<Option<Notice>> {
+    reader.recv().now_or_never()
+}
+
+#[test]
+fn a_session_that_does_not_read_is_cut_off_and_its_stay_still_counts() {
+    let mut worker = worker();
+    let (session, mut reader, directory) = stay(&mut worker);
+    worker.notify(session, offer_again());
+    assert!(worker.unread.is_empty());
+    worker.notify(session, offer_again());
+    worker.notify(session, offer_again());
+    assert_eq!(worker.unread, [session], "the shard is to be told");
+    assert_eq!(read(&mut reader), Some(Some(offer_again())));
+    assert_eq!(read(&mut reader), Some(None));
+    worker.drain(Instant::now());
+    assert!(worker.unread.is_empty());
+    assert_eq!(directory.seats(), 1);
+    worker.notify(session, left());
+    assert_eq!(directory.seats(), 0);
+}
+
+#[test]
+fn the_last_notice_closes_the_session_without_a_word_to_the_shard() {
+    let mut worker = worker();
+    let (session, mut reader, directory) = stay(&mut worker);
+    worker.notify(session, left());
+    worker.notify(session, offer_again());
+    assert!(worker.stays.is_empty() && worker.unread.is_empty());
+    assert_eq!(read(&mut reader), Some(Some(left())));
+    assert_eq!(read(&mut reader), Some(None));
+    assert_eq!(directory.seats(), 0);
+}
