@@ -6,6 +6,8 @@
 //!
 //! Not here: what the parts do, and reading the configuration.
 
+mod descriptors;
+
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -104,7 +106,8 @@ fn remedy(what: &str, kind: io::ErrorKind) -> &'static str {
         (AddrInUse, "metrics") => "stop the program that uses the port or change metrics.listen",
         (AddrInUse, _) => "stop the program that uses the port or change http.listen",
         (AddrNotAvailable, "media") => "this host doesn't have the address; see media.addresses",
-        (AddrNotAvailable, _) => "this host doesn't have the address",
+        (AddrNotAvailable, "metrics") => "this host doesn't have the address; see metrics.listen",
+        (AddrNotAvailable, _) => "this host doesn't have the address; see http.listen",
         (PermissionDenied, _) => "ports below 1024 need CAP_NET_BIND_SERVICE",
         _ => "check the address",
     }
@@ -140,9 +143,13 @@ pub fn run(config: Config) -> Result<(), Error> {
 
 /// One life: from binding to the end. Each message in `asked` is a wish to stop; the first drains,
 /// the second ends the draining.
-async fn live(config: Arc<Config>, mut asked: mpsc::Receiver<()>) -> Result<(), Error> {
+async fn live(mut config: Arc<Config>, mut asked: mpsc::Receiver<()>) -> Result<(), Error> {
+    let limit = descriptors::raise_limit();
     let listeners = Listeners::bind(&config).await?;
     listeners.announce();
+    let taken = listeners.descriptors() + metrics::CONNECTIONS_MAX;
+    let http = &mut Arc::make_mut(&mut config).http;
+    http.connections = descriptors::connections(http.connections, limit, taken);
     let mut daemon = Daemon::start(config, listeners)?;
     let cause = tokio::select! {
         _ = asked.recv() => Ok(()),
@@ -289,6 +296,11 @@ impl Listeners {
             metrics: listen("metrics", config.metrics.listen).await?,
             media: bind_media(config)?,
         })
+    }
+
+    fn descriptors(&self) -> usize {
+        let media: usize = self.media.iter().map(Vec::len).sum();
+        self.http.len() + 1 + media
     }
 
     fn announce(&self) {

@@ -308,6 +308,16 @@ impl Page {
             read(&signal.accept_failures),
         );
         self.counters(
+            "http_connections_failed_total",
+            "TCP connections that ended with an error, by reason; also of the metrics listener.",
+            ("reason", &["malformed", "timeout", "io"]),
+            &[
+                read(&signal.http_malformed),
+                read(&signal.http_timeouts),
+                read(&signal.http_broken),
+            ],
+        );
+        self.counters(
             "http_responses_total",
             "HTTP answers, by class of status.",
             ("class", &["ok", "client_error", "server_error"]),
@@ -339,7 +349,7 @@ impl Page {
         );
         self.counter(
             "signal_rate_limited_total",
-            "Times a session had to wait because it sent too many messages.",
+            "Times a session had to wait because it sent too many messages or bytes.",
             read(&signal.rate_limited),
         );
     }

@@ -31,14 +31,15 @@ use tokio::sync::{Semaphore, watch};
 use crate::signal::Stats;
 use crate::worker::report::Report;
 
-/// Connections at a time; more wait in the kernel's backlog.
-const CONNECTIONS_MAX: usize = 32;
+/// Connections at a time; more wait in the kernel's backlog. Each is short, so that somebody who
+/// opens them to keep the health checks out has to open hundreds per second.
+pub const CONNECTIONS_MAX: usize = 256;
 
 /// The longest life of a connection; then it is closed, whatever it was doing.
 const CONNECTION_TIME_MAX: Duration = Duration::from_secs(10);
 
-/// How long a request head may take.
-const HEADER_TIME_MAX: Duration = Duration::from_secs(5);
+/// How long a request head may take. Those who ask are near, and send it in one piece.
+const HEADER_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// How long a page is shown again instead of being made anew.
 const PAGE_AGE_MAX: Duration = Duration::from_secs(1);
@@ -67,6 +68,7 @@ struct Page {
 
 /// Serves for as long as it is polled.
 pub async fn serve(listener: TcpListener, sources: Sources) -> Infallible {
+    let stats = Arc::clone(&sources.signal);
     let page = Arc::new(Page {
         sources,
         made: Mutex::new(None),
@@ -87,11 +89,16 @@ pub async fn serve(listener: TcpListener, sources: Sources) -> Infallible {
         let connection = hyper::server::conn::http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEADER_TIME_MAX)
+            .keep_alive(false)
             .serve_connection(TokioIo::new(stream), service);
+        let stats = Arc::clone(&stats);
         tokio::spawn(async move {
             let _permit = permit;
-            // Whether the client got its answer is the client's concern.
-            let _ = tokio::time::timeout(CONNECTION_TIME_MAX, connection).await;
+            match tokio::time::timeout(CONNECTION_TIME_MAX, connection).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => stats.connection_failed(&error),
+                Err(_) => Stats::count(&stats.http_timeouts),
+            }
         });
     }
 }
@@ -154,6 +161,8 @@ impl Sources {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::Ordering;
+
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpStream;
 
@@ -197,6 +206,34 @@ mod tests {
         assert!(answer.contains("worker 0 has ended"), "{answer}");
         assert!(answer.contains("draining"), "{answer}");
         assert!(ask(port, "/livez").await.starts_with("HTTP/1.1 200"));
+    }
+
+    #[tokio::test]
+    async fn idle_and_senseless_connections_keep_nobody_out_and_are_counted() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (_drain, draining) = watch::channel(false);
+        let sources = Sources {
+            workers: Vec::new(),
+            signal: Arc::default(),
+            draining,
+        };
+        let stats = Arc::clone(&sources.signal);
+        tokio::spawn(serve(listener, sources));
+        let mut idle = Vec::new();
+        for _ in 0..CONNECTIONS_MAX {
+            idle.push(TcpStream::connect(("127.0.0.1", port)).await.unwrap());
+        }
+        assert!(ask(port, "/livez").await.starts_with("HTTP/1.1 200"));
+        assert!(stats.http_timeouts.load(Ordering::Relaxed) > 0);
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+        stream
+            .write_all(b"\x16\x03\x01 no HTTP\r\n\r\n")
+            .await
+            .unwrap();
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer).await;
+        assert_eq!(stats.http_malformed.load(Ordering::Relaxed), 1);
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! The listener: takes TCP connections, bounds them, and hands their requests to the routes.
 //!
-//! The loop is ours and not axum's, for three bounds axum doesn't have: time to send a request
-//! head, connections in all, and connections of one address. A connection counts until its
-//! WebSocket ends: it holds a [`Slot`], which travels with its requests. What is not here: what a
-//! request means.
+//! The loop is ours and not axum's, for bounds axum doesn't have: time to send a request head and
+//! to read the answer, connections in all and of one address, and their bytes per second. A
+//! connection counts until its WebSocket ends: it holds a [`Slot`], which travels with its
+//! requests. What is not here: what a request means.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -22,6 +22,8 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
+use super::livekit::JOIN_TIMEOUT;
+use super::metered::Metered;
 use super::{Signal, Stats, collapse_slashes, router};
 use crate::config::Config;
 use crate::directory::Directory;
@@ -32,6 +34,10 @@ const HEAD_BYTES_MAX: usize = 64 * 1024;
 
 /// Headers of a request; more are answered with 431.
 const HEADERS_MAX: usize = 100;
+
+/// Beside the time for a request head and for a join: how long an answer may take to be written.
+/// A client that doesn't read it is disconnected then; a WebSocket has deadlines of its own.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long the loop waits when a connection can't be taken. It stays in the kernel meanwhile, and
 /// those we hold go on and free descriptors.
@@ -55,6 +61,8 @@ pub async fn serve(
             max: config.http.connections_per_address,
         },
         header_timeout: config.http.header_timeout,
+        // A message of the largest size and what a join brings fit without a pause.
+        burst: config.limits.signal_message_bytes.get().saturating_mul(2),
         router: router(Arc::new(Signal::new(config, directory, stats.clone()))),
         slots: slots.clone(),
         stats,
@@ -78,6 +86,8 @@ struct Front {
     slots: Arc<Semaphore>,
     addresses: Addresses,
     header_timeout: Duration,
+    /// Bytes a connection may send at once.
+    burst: usize,
     stats: Arc<Stats>,
     stop: watch::Receiver<bool>,
 }
@@ -197,6 +207,7 @@ async fn converse(front: Arc<Front>, stream: TcpStream, slot: Slot) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!("no TCP_NODELAY: {error}");
     }
+    let stream = Metered::new(stream, front.burst, front.stats.clone());
     let routes = TowerToHyperService::new(front.router.clone());
     let kept = slot.clone();
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
@@ -213,15 +224,24 @@ async fn converse(front: Arc<Front>, stream: TcpStream, slot: Slot) {
         .with_upgrades();
     let mut connection = pin!(connection);
     let mut stop = front.stop.clone();
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = stopped(&mut stop) => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+    let served = async {
+        tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = stopped(&mut stop) => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
         }
     };
-    if let Err(error) = ended {
-        tracing::debug!("connection ended: {error}");
+    // An upgrade ends it in time: the WebSocket lives on elsewhere.
+    let lifetime = front.header_timeout + JOIN_TIMEOUT + ANSWER_TIMEOUT;
+    match tokio::time::timeout(lifetime, served).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => {
+            front.stats.connection_failed(&error);
+            tracing::debug!("connection ended: {error}");
+        }
+        Err(_) => Stats::count(&front.stats.http_timeouts),
     }
     drop(slot);
 }

@@ -8,6 +8,7 @@ pub mod grant;
 pub mod livekit;
 
 mod http;
+mod metered;
 mod stats;
 
 use std::hash::{BuildHasher, RandomState};
@@ -95,7 +96,8 @@ async fn not_found() -> (StatusCode, &'static str) {
     (StatusCode::NOT_FOUND, "404 page not found\n")
 }
 
-/// Answers preflights, turns pages of foreign origins away, and marks every answer as readable.
+/// Answers preflights, turns pages of foreign origins away, and marks every answer as readable and
+/// as the last of its connection.
 async fn cross_origin(State(signal): State<Arc<Signal>>, request: Request, next: Next) -> Response {
     let allowed = signal.allowed_origin(request.headers());
     let foreign = allowed.is_none() && request.headers().contains_key(header::ORIGIN);
@@ -107,7 +109,12 @@ async fn cross_origin(State(signal): State<Arc<Signal>>, request: Request, next:
         next.run(request).await
     };
     signal.stats.answered(response.status().as_u16());
+    let upgraded = response.status() == StatusCode::SWITCHING_PROTOCOLS;
     let headers = response.headers_mut();
+    if !upgraded {
+        // Nobody asks twice, and a connection that is kept is one that can be held.
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     if let Some(origin) = allowed {
         if origin != "*" {
             headers.insert(header::VARY, HeaderValue::from_static("Origin"));

@@ -13,6 +13,13 @@ pub struct Stats {
     pub connections_refused: AtomicU64,
     /// Times a connection could not be taken, mostly for lack of file descriptors.
     pub accept_failures: AtomicU64,
+    /// Connections that ended for bytes that are no HTTP. Of the metrics listener too, like the
+    /// next two.
+    pub http_malformed: AtomicU64,
+    /// Connections closed because a request or the reading of an answer took too long.
+    pub http_timeouts: AtomicU64,
+    /// Connections that broke off within a request or an answer.
+    pub http_broken: AtomicU64,
     /// HTTP answers 2xx and 1xx, upgrades among them.
     pub http_ok: AtomicU64,
     /// HTTP answers 4xx.
@@ -21,8 +28,6 @@ pub struct Stats {
     pub http_server_errors: AtomicU64,
     /// Gauge: signalling sessions that are open.
     pub sessions_open: AtomicU64,
-    /// Joins that were accepted.
-    pub joins: AtomicU64,
     /// Joins refused for their token.
     pub refused_token: AtomicU64,
     /// Joins refused because the request could not be read or broke a limit.
@@ -49,7 +54,7 @@ pub struct Stats {
     pub oversized_messages: AtomicU64,
     /// Sessions closed because an offer was too large.
     pub oversized_offers: AtomicU64,
-    /// Times a session had to wait because it sent too many messages.
+    /// Times a session had to wait because it sent too many messages or bytes.
     pub rate_limited: AtomicU64,
 }
 
@@ -65,6 +70,17 @@ impl Stats {
             Refusal::RoomFull | Refusal::NodeFull => &self.refused_full,
             Refusal::ShuttingDown => &self.refused_draining,
             Refusal::Internal => &self.refused_internal,
+        });
+    }
+
+    /// Counts a connection that ended with an error.
+    pub fn connection_failed(&self, error: &hyper::Error) {
+        Self::count(if error.is_parse() {
+            &self.http_malformed
+        } else if error.is_timeout() {
+            &self.http_timeouts
+        } else {
+            &self.http_broken
         });
     }
 

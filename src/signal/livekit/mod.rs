@@ -42,7 +42,7 @@ use join::{Admission, Refused};
 use session::{Link, Session};
 
 /// The shard answers a join in milliseconds. Clients give the upgrade 5 s and more.
-const JOIN_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const JOIN_TIMEOUT: Duration = Duration::from_secs(5);
 
 pub(super) fn routes() -> Router<Arc<Signal>> {
     Router::new()
@@ -83,11 +83,11 @@ async fn connect(
     if uri.path() == "/rtc" && !has_join_request {
         return not_found().await.into_response();
     }
+    // Somebody who just looks what is here, with or without a token.
+    if !headers.contains_key(header::UPGRADE) {
+        return StatusCode::NOT_FOUND.into_response();
+    }
     let result = match join::admit(&signal, &uri, &headers) {
-        // Somebody who just looks what is here.
-        Err(Refused::TokenMissing) if !headers.contains_key(header::UPGRADE) => {
-            return StatusCode::NOT_FOUND.into_response();
-        }
         Err(refused) => Err(refused),
         Ok(admission) => match upgrade {
             Ok(upgrade) => join_room(&signal, admission, upgrade, slot).await,
@@ -133,7 +133,6 @@ async fn join_room(
     let (link, joined) = tokio::time::timeout(JOIN_TIMEOUT, ask_shard(signal, &admission))
         .await
         .map_err(|_| Refused::Timeout)??;
-    Stats::count(&signal.stats.joins);
     tracing::info!(
         participant = ?joined.participant.sid,
         room = ?joined.room.sid,

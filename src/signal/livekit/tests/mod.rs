@@ -25,12 +25,14 @@ async fn every_answer_has_its_code_and_can_be_read_by_any_page() {
     let (join, good) = (plain_join(), token("anna"));
     let room = |name: &str| grant("anna", |grant| grant.room = Some(name.into()));
     let (full, nobody) = (room("full"), grant("anna", |grant| grant.room_join = false));
-    let cases: [(String, &str, u16, &str); 19] = [
+    let cases: [(String, &str, u16, &str); 21] = [
         ("/".into(), "", 200, "OK"),
         ("/nothing".into(), "", 404, "page not found"),
         ("/settings/regions".into(), "", 404, ""),
         ("/rtc".into(), UPGRADE, 404, "page not found"),
         ("/rtc/v1".into(), "", 404, ""),
+        (format!("/rtc/v1?access_token={good}"), "", 404, ""),
+        (format!("/rtc/v1?access_token={good}x"), "", 404, ""),
         (
             format!("/rtc?access_token={good}"),
             UPGRADE,
