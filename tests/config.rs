@@ -120,7 +120,31 @@ fn every_fault_names_line_key_and_remedy() {
             "[http]\nconnections = 1\nconnections = 2\n",
             "3: duplicate key",
         ),
-        ("[http]\n", "[keys]: there is no API key"),
+        ("[http]\n", "case.toml: [keys]: there is no API key"),
+        (
+            "[http]\nlisten = [\"127.0.0.1:1\", \"127.0.0.1:1\"]\n",
+            "2: [http] listen: names 127.0.0.1:1 twice",
+        ),
+        (
+            "[http]\nconnections = 1\nlisten = [\"127.0.0.1:1\", \"127.0.0.1:2\"]\n",
+            "2: [http] connections: is less than the 2 addresses",
+        ),
+        (
+            "[metrics]\nlisten = \"127.0.0.1:7880\"\n",
+            "2: [metrics] listen: 127.0.0.1:7880 is in http.listen too",
+        ),
+        (
+            "[http]\norigins = [\"https://call.example.org/\"]\n",
+            "2: [http] origins: \"https://call.example.org/\" is what no browser sends",
+        ),
+        (
+            "[media]\nport = 70000\n",
+            "70000 is not a whole number in range; take at least 1 and at most 65535",
+        ),
+        (
+            "[shutdown]\ndeadline = \"99h\"\n",
+            "\"99h\" is out of range; take at least 0s and at most 86400s",
+        ),
     ];
     for (text, expected) in cases {
         let file = folder.file("case.toml", text, 0o600);
@@ -131,6 +155,16 @@ fn every_fault_names_line_key_and_remedy() {
             "{text:?} is answered with {said:?}"
         );
     }
+}
+
+#[test]
+fn a_file_in_another_encoding_is_told_so() {
+    let folder = Folder::new("encodings");
+    let file = folder.file("case.toml", "", 0o600);
+    fs::write(&file, b"# f\xfcr alle\n").expect("a writable directory");
+    let (code, said) = check(&file);
+    assert_eq!(code, Some(64));
+    assert!(said.contains("case.toml: is not UTF-8"), "{said}");
 }
 
 #[test]

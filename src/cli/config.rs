@@ -42,7 +42,7 @@ impl Check {
     pub fn run(&self) -> Result<(), Failure> {
         let sources = sources(false, Some(&self.file));
         let loaded = Values::load(&sources)?;
-        loaded.config.require_keys()?;
+        loaded.require_keys()?;
         if !loaded.concerns.is_empty() {
             let lines: Vec<_> = loaded.concerns.iter().map(Problem::to_string).collect();
             return Err(Failure::Usage(lines.join("\n")));

@@ -60,7 +60,7 @@ impl Serve {
         let mut sources = super::config::sources(self.dev, self.config.as_deref());
         sources.overrides = self.overrides.to_sources();
         let loaded = Config::load(&sources)?;
-        loaded.config.require_keys()?;
+        loaded.require_keys()?;
         log::start(&loaded.config.log);
         for concern in &loaded.concerns {
             tracing::warn!("{concern}");

@@ -145,9 +145,9 @@ impl Signer {
             return Ok(keys);
         }
         let sources = super::config::sources(self.dev, self.config.as_deref());
-        let config = Config::load(&sources)?.config;
-        config.require_keys()?;
-        Ok(config.keys)
+        let loaded = Config::load(&sources)?;
+        loaded.require_keys()?;
+        Ok(loaded.config.keys)
     }
 
     fn choose<'a>(&'a self, keys: &'a Keys) -> Result<(&'a str, &'a Secret), Failure> {

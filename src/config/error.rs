@@ -1,6 +1,7 @@
 //! What is wrong with a configuration: where, which parameter, and what to do about it.
 
 use std::fmt;
+use std::path::Path;
 
 use super::Place;
 
@@ -41,21 +42,12 @@ impl Error {
         Self { problems }
     }
 
-    pub(super) fn no_keys() -> Self {
+    pub(super) fn no_keys(file: Option<&Path>) -> Self {
         let message = "there is no API key, so nobody could join; add one under [keys], for \
                        example `name = \"SECRET\"` with a secret from `openssl rand -base64 36`, \
                        or set STELLWERK_KEYS=\"name:SECRET\"; to just try, use --dev";
-        Self::new(vec![Problem::new(
-            &Place::Default,
-            "keys",
-            "",
-            message.to_owned(),
-        )])
-    }
-
-    /// Everything that is wrong, in no particular order of weight.
-    pub fn problems(&self) -> &[Problem] {
-        &self.problems
+        let place = file.map_or(Place::Default, |file| Place::File(file.into(), 0));
+        Self::new(vec![Problem::new(&place, "keys", "", message.to_owned())])
     }
 }
 

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -155,18 +156,16 @@ impl Layers {
         let entry = self
             .entry(section, key)
             .expect("a test finds every key in the sample");
+        let bounds = range.as_ref().map(|range| {
+            let (least, most) = (range.start().show(), range.end().show());
+            format!("; take at least {least} and at most {most}")
+        });
         let problem = match T::from_toml(&entry.value) {
-            Ok(value) => match range {
-                Some(range) if !range.contains(&value) => format!(
-                    "{} is out of range; take at least {} and at most {}",
-                    entry.value,
-                    range.start().show(),
-                    range.end().show()
-                ),
-                _ => return value,
-            },
+            Ok(value) if range.is_none_or(|range| range.contains(&value)) => return value,
+            Ok(_) => format!("{} is out of range", entry.value),
             Err(problem) => problem,
         };
+        let problem = problem + &bounds.unwrap_or_default();
         self.problems
             .push(Problem::new(&entry.place, section, key, problem));
         let default = self
@@ -239,10 +238,11 @@ impl Layers {
             Error::new(vec![Problem::new(&place, "", "", message)])
         };
         let text = fs::read_to_string(path).map_err(|error| {
-            fail(
-                0,
-                format!("cannot be read: {error}; check path and permissions"),
-            )
+            let message = match error.kind() {
+                ErrorKind::InvalidData => "is not UTF-8; save it as such".to_owned(),
+                _ => format!("cannot be read: {error}; check path and permissions"),
+            };
+            fail(0, message)
         })?;
         let entries = parse(&text, |line| Place::File(name.clone(), line)).map_err(|error| {
             let line = error.span().map_or(0, |span| line_of(&text, span.start));

@@ -14,6 +14,7 @@ mod value;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use error::{Error, Problem};
@@ -56,7 +57,7 @@ macro_rules! sections {
         #[derive(Debug, Clone, PartialEq)]
         pub struct Config {
             $($(#[$section_doc])* pub $section: $type,)*
-            /// API keys. May be empty, see [`Config::require_keys`].
+            /// API keys. May be empty, see [`Loaded::require_keys`].
             pub keys: Keys,
         }
 
@@ -176,7 +177,7 @@ sections! {
     }
     /// The end.
     shutdown: Shutdown {
-        /// From SIGTERM to the end at the latest.
+        /// From SIGTERM to the end of the waiting for clients.
         deadline: Duration, Duration::ZERO, DAY;
     }
     /// Log output.
@@ -196,9 +197,18 @@ pub struct Loaded {
     /// What is wrong but can be lived with, such as a secret that everyone on the host can read.
     pub concerns: Vec<Problem>,
     layers: Layers,
+    file: Option<PathBuf>,
 }
 
 impl Loaded {
+    /// Fails without an API key: nobody could join.
+    pub fn require_keys(&self) -> Result<(), Error> {
+        if self.config.keys.is_empty() {
+            return Err(Error::no_keys(self.file.as_deref()));
+        }
+        Ok(())
+    }
+
     /// The effective values as TOML, each with its origin; secrets are masked.
     pub fn show(&self) -> String {
         show::effective(&self.layers)
@@ -217,6 +227,7 @@ impl Config {
             config,
             concerns,
             layers,
+            file: sources.file.map(Path::to_owned),
         })
     }
 
@@ -226,6 +237,7 @@ impl Config {
             let message = "is empty; name at least one address, as in [\"127.0.0.1:7880\"]";
             layers.refuse("http", "listen", message.to_owned());
         }
+        self.http_relations(layers);
         let workers = self.media.worker_count();
         if self
             .media
@@ -241,12 +253,38 @@ impl Config {
         }
     }
 
-    /// Fails without an API key: nobody could join.
-    pub fn require_keys(&self) -> Result<(), Error> {
-        if self.keys.is_empty() {
-            return Err(Error::no_keys());
+    fn http_relations(&self, layers: &mut Layers) {
+        let Http {
+            listen,
+            connections,
+            origins,
+            ..
+        } = &self.http;
+        // Each listener waits with a place in its hand: the last one would never accept.
+        if *connections < listen.len() {
+            let message = format!(
+                "is less than the {} addresses of listen; take one for each at least",
+                listen.len()
+            );
+            layers.refuse("http", "connections", message);
         }
-        Ok(())
+        for (index, address) in listen.iter().enumerate().filter(|(_, to)| to.port() != 0) {
+            if listen.iter().take(index).any(|before| before == address) {
+                let message = format!("names {address} twice; remove one of them");
+                layers.refuse("http", "listen", message);
+            }
+            if *address == self.metrics.listen {
+                let message = format!("{address} is in http.listen too; take another port");
+                layers.refuse("metrics", "listen", message);
+            }
+        }
+        for origin in origins.iter().filter(|origin| !is_origin(origin)) {
+            let message = format!(
+                "{origin:?} is what no browser sends; write scheme, host and port without a path \
+                 or a slash at the end, as in \"https://call.example.org\", or \"*\" for all"
+            );
+            layers.refuse("http", "origins", message);
+        }
     }
 
     /// The part of the limits that a shard enforces.
@@ -263,6 +301,12 @@ impl Config {
             departure_timeout: self.rooms.departure_timeout,
         }
     }
+}
+
+/// Whether a browser could send this as its origin (RFC 6454, 6.2), or it stands for all.
+fn is_origin(text: &str) -> bool {
+    let host = text.split_once("://").map(|(_, host)| host);
+    text == "*" || host.is_some_and(|host| !host.is_empty() && !host.contains('/'))
 }
 
 /// A duration as the configuration writes it: "500ms", "10s", "5m", "6h".

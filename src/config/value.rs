@@ -103,7 +103,10 @@ impl Parameter for Duration {
     }
 
     fn show(&self) -> String {
-        format!("{self:?}")
+        match self.as_millis() {
+            ms if ms % 1000 == 0 => format!("{}s", ms / 1000),
+            ms => format!("{ms}ms"),
+        }
     }
 }
 
@@ -152,9 +155,7 @@ macro_rules! whole_numbers {
                 value
                     .as_integer()
                     .and_then(|number| Self::try_from(number).ok())
-                    .ok_or_else(|| {
-                        format!("{value} is not a whole number from 0 to {}", Self::MAX)
-                    })
+                    .ok_or_else(|| format!("{value} is not a whole number in range"))
             }
 
             fn from_text(text: &str) -> Value {
