@@ -25,14 +25,25 @@ const OFFER: u64 = 1;
 /// Carries metadata.
 const UPDATE_METADATA: u64 = 15;
 
+/// Attributes of a participant. More make the join request unreadable: an empty one takes two bytes
+/// on the wire.
+const ATTRIBUTES_MAX: usize = 1000;
+
+/// The map from sections to tracks in a `SessionDescription`: only answers have one.
+const MID_TO_TRACK: u64 = 4;
+
 /// Numbers of fields in `JoinRequest`.
 mod join {
+    /// Bounded in number.
+    pub const ATTRIBUTE: u64 = 4;
+    /// The offer.
+    pub const OFFER: u64 = 6;
     /// Bounded in number as well as in size.
     pub const TRACK: u64 = 5;
     /// Parts of a resume: what would be in it is of no use without the session.
     pub const SYNC_STATE: u64 = 10;
     /// The fields with long texts: metadata, attributes, offer.
-    pub const LONG: [u64; 3] = [3, 4, 6];
+    pub const LONG: [u64; 3] = [3, ATTRIBUTE, OFFER];
 }
 
 /// The bytes are no such message, or too long for one.
@@ -44,6 +55,8 @@ struct Field<'a> {
     number: u64,
     /// With number and length.
     whole: &'a [u8],
+    /// What the length is of; nothing in fields without one.
+    contents: Option<&'a [u8]>,
 }
 
 /// The last message in `bytes` that we act on; there is no more than one in practice.
@@ -60,6 +73,12 @@ pub(super) fn signal_request(bytes: &[u8]) -> Result<proto::SignalRequest, Unrea
     };
     let may_be_long = [OFFER, UPDATE_METADATA].contains(&field.number);
     field.check_length(may_be_long)?;
+    if field.number == OFFER {
+        let mut offer = proto::SessionDescription::default();
+        field.merge_offer(&mut offer)?;
+        let message = Some(proto::signal_request::Message::Offer(offer));
+        return Ok(proto::SignalRequest { message });
+    }
     proto::SignalRequest::decode(field.whole).map_err(|_| Unreadable)
 }
 
@@ -78,6 +97,7 @@ pub(super) fn join_request(
 ) -> Result<proto::JoinRequest, Unreadable> {
     let mut request = proto::JoinRequest::default();
     let mut rest = bytes;
+    let mut attributes = 0;
     while let Some(field) = next_field(&mut rest)? {
         let too_many =
             field.number == join::TRACK && request.add_track_requests.len() >= tracks_max;
@@ -85,6 +105,14 @@ pub(super) fn join_request(
             continue;
         }
         field.check_length(join::LONG.contains(&field.number))?;
+        attributes += usize::from(field.number == join::ATTRIBUTE);
+        if attributes > ATTRIBUTES_MAX {
+            return Err(Unreadable);
+        }
+        if field.number == join::OFFER {
+            field.merge_offer(request.publisher_offer.get_or_insert_default())?;
+            continue;
+        }
         request.merge(field.whole).map_err(|_| Unreadable)?;
     }
     Ok(request)
@@ -94,6 +122,17 @@ impl Field<'_> {
     fn check_length(&self, may_be_long: bool) -> Result<(), Unreadable> {
         if self.whole.len() > FIELD_BYTES_MAX && !may_be_long {
             return Err(Unreadable);
+        }
+        Ok(())
+    }
+
+    /// Adds what this field says to `offer`, but for its map.
+    fn merge_offer(&self, offer: &mut proto::SessionDescription) -> Result<(), Unreadable> {
+        let mut rest = self.contents.ok_or(Unreadable)?;
+        while let Some(field) = next_field(&mut rest)? {
+            if field.number != MID_TO_TRACK {
+                offer.merge(field.whole).map_err(|_| Unreadable)?;
+            }
         }
         Ok(())
     }
@@ -116,11 +155,13 @@ fn next_field<'a>(rest: &mut &'a [u8]) -> Result<Option<Field<'a>>, Unreadable> 
         5 => 4,
         _ => return Err(Unreadable),
     };
-    *rest = rest.get(length..).ok_or(Unreadable)?;
+    let (contents, after) = rest.split_at_checked(length).ok_or(Unreadable)?;
+    *rest = after;
     let whole = &all[..all.len() - rest.len()];
     Ok(Some(Field {
         number: key >> 3,
         whole,
+        contents: (key & 7 == 2).then_some(contents),
     }))
 }
 
@@ -182,13 +223,19 @@ mod tests {
         let sdp = "v".repeat(500_000);
         let offer = proto::SessionDescription {
             sdp,
+            id: 7,
+            r#type: "offer".to_owned(),
             ..Default::default()
         };
-        assert!(signal_request(&bytes(Ask::Offer(offer.clone()))).is_ok());
+        let mut mapped = offer.clone();
+        let entry = |n: u32| (n.to_string(), String::new());
+        mapped.mid_to_track_id = (0..100).map(entry).collect();
+        let read = signal_request(&bytes(Ask::Offer(mapped.clone()))).unwrap();
+        assert_eq!(read.message, Some(Ask::Offer(offer.clone())));
 
         let mut join = proto::JoinRequest {
             add_track_requests: vec![Default::default(); 1000],
-            publisher_offer: Some(offer),
+            publisher_offer: Some(mapped),
             metadata: "m".repeat(100_000),
             sync_state: Some(proto::SyncState {
                 publish_tracks: vec![Default::default(); 100_000],
@@ -199,7 +246,10 @@ mod tests {
         let read = join_request(&join.encode_to_vec(), 33).unwrap();
         assert_eq!(read.add_track_requests.len(), 33);
         assert!(read.sync_state.is_none() && read.metadata.len() == 100_000);
-        assert_eq!(read.publisher_offer, join.publisher_offer);
+        assert_eq!(read.publisher_offer, Some(offer));
+        join.participant_attributes = (0..=1000).map(entry).collect();
+        assert_eq!(join_request(&join.encode_to_vec(), 33), Err(Unreadable));
+        join.participant_attributes.clear();
         join.add_track_requests = vec![track];
         assert_eq!(join_request(&join.encode_to_vec(), 33), Err(Unreadable));
     }
