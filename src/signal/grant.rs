@@ -20,10 +20,6 @@ use crate::media::message::{Permissions, Source};
 /// How far the clocks of the issuer and this host may be apart.
 const LEEWAY: Duration = Duration::from_secs(60);
 
-/// A refreshed token lives at least this long, so that a client which lost its network for a
-/// while can come back.
-const REFRESH_MIN: Duration = Duration::from_secs(600);
-
 /// Signatures of unknown keys are compared with one by this, and refused whatever comes out.
 const DECOY: &[u8] = b"no key at all, only equal work for unknown names";
 
@@ -58,28 +54,6 @@ pub struct Grant {
     pub room_admin: bool,
     /// What the participant may do. `hidden` is only set when the configuration allows it.
     pub permissions: Permissions,
-    /// The time since 1970 at which the token ends.
-    pub expires: Duration,
-    /// What only other parts of the protocol understand; kept for refreshed tokens.
-    pub opaque: Opaque,
-}
-
-/// Claims that are passed on unread.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Opaque {
-    /// Kind of participant.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    kind: Option<String>,
-    /// More on the kind.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    kind_details: Option<Vec<String>>,
-    /// Settings for a room this participant creates.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    room_config: Option<serde_json::Value>,
-    /// Name of such settings.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    room_preset: Option<String>,
 }
 
 /// Why a token is refused. Never says what was in it.
@@ -139,8 +113,6 @@ struct Claims {
     metadata: Option<String>,
     attributes: Option<BTreeMap<String, String>>,
     video: Option<VideoClaims>,
-    #[serde(flatten)]
-    opaque: Opaque,
 }
 
 /// The `video` claim.
@@ -187,8 +159,6 @@ impl Grant {
                 update_metadata: false,
                 hidden: false,
             },
-            expires: Duration::ZERO,
-            opaque: Opaque::default(),
         }
     }
 
@@ -206,11 +176,6 @@ impl Grant {
         let secret = EncodingKey::from_secret(secret.as_bytes());
         jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &secret)
             .expect("texts, numbers and maps of texts are JSON, and any secret signs HS256")
-    }
-
-    /// How long a token that replaces this one should live.
-    pub fn refresh_ttl(&self, now: Duration) -> Duration {
-        self.expires.saturating_sub(now).max(REFRESH_MIN)
     }
 }
 
@@ -255,8 +220,8 @@ impl Verifier {
     /// What `token` grants at `now`, a time since 1970.
     pub fn check(&self, token: &str, now: Duration) -> Result<Grant, Refused> {
         let claims = self.authentic(token)?;
-        let expires = timely(&claims, now)?;
-        self.grant(claims, expires)
+        timely(&claims, now)?;
+        self.grant(claims)
     }
 
     fn authentic(&self, token: &str) -> Result<Claims, Refused> {
@@ -283,7 +248,7 @@ impl Verifier {
             })
     }
 
-    fn grant(&self, claims: Claims, expires: Duration) -> Result<Grant, Refused> {
+    fn grant(&self, claims: Claims) -> Result<Grant, Refused> {
         let bounds = &self.bounds;
         let video = claims.video.unwrap_or_default();
         let identity = [claims.sub, claims.jti]
@@ -324,8 +289,6 @@ impl Verifier {
                 update_metadata: video.can_update_own_metadata.unwrap_or(false),
                 hidden: video.hidden.unwrap_or(false) && self.hidden_allowed,
             },
-            expires,
-            opaque: claims.opaque,
         })
     }
 }
@@ -364,7 +327,6 @@ impl Claims {
                 can_update_own_metadata: Some(may.update_metadata),
                 hidden: Some(may.hidden),
             }),
-            opaque: grant.opaque.clone(),
         }
     }
 }
@@ -398,19 +360,19 @@ impl fmt::Display for Refused {
 
 impl std::error::Error for Refused {}
 
-/// Checks the times of a token; returns when it ends.
-fn timely(claims: &Claims, now: Duration) -> Result<Duration, Refused> {
+/// Checks the times of a token.
+fn timely(claims: &Claims, now: Duration) -> Result<(), Refused> {
     let seconds = now.as_secs_f64();
     let leeway = LEEWAY.as_secs_f64();
     let end = claims.exp.as_ref().and_then(Number::as_f64);
-    let expires = end
-        .filter(|end| end + leeway > seconds)
-        .ok_or(Refused::Expired)?;
+    if end.is_none_or(|end| end + leeway <= seconds) {
+        return Err(Refused::Expired);
+    }
     let mut starts = [&claims.nbf, &claims.iat].into_iter().flatten();
     if starts.any(|start| start.as_f64().is_none_or(|start| start > seconds + leeway)) {
         return Err(Refused::TooEarly);
     }
-    Ok(Duration::try_from_secs_f64(expires).unwrap_or(Duration::MAX))
+    Ok(())
 }
 
 /// A text that is not too long and safe to hand to programs that end texts at NUL.

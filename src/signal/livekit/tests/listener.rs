@@ -41,7 +41,10 @@ async fn connections_are_bounded_in_time_size_and_number() {
 
     let long = format!("/?x={}", "x".repeat(20_000));
     let (head, _) = house.request(&format!("GET {long} HTTP/1.1\r\n")).await;
-    assert!(head.contains(" 200 ") && head.contains("connection: close"), "{head}");
+    assert!(
+        head.contains(" 200 ") && head.contains("connection: close"),
+        "{head}"
+    );
     let mut stream = TcpStream::connect(house.address).await.unwrap();
     let endless = format!("GET / HTTP/1.1\r\nx: {}", "x".repeat(200_000));
     // The rest may meet a closed socket, and so may the answer.
