@@ -184,6 +184,11 @@ const WAIT_BOUNDS: &[f64] = &[
     0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0,
 ];
 
+/// Bounds of network round trips. Seconds.
+const ROUND_TRIP_BOUNDS: &[f64] = &[
+    0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0,
+];
+
 /// Bounds of the time a packet spends in the process. Seconds.
 pub const FORWARD_BOUNDS: &[f64] = &[
     1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1,
@@ -235,6 +240,8 @@ pub struct Counters {
     pub join_seconds: Histogram,
     /// Subscription to the first packet forwarded on it.
     pub first_packet_seconds: Histogram,
+    /// Round trip to a subscriber, each time a sender report goes.
+    pub round_trip_seconds: Histogram,
 }
 
 impl Default for Counters {
@@ -262,6 +269,7 @@ impl Default for Counters {
             peer_panics: 0,
             join_seconds: Histogram::new(WAIT_BOUNDS),
             first_packet_seconds: Histogram::new(WAIT_BOUNDS),
+            round_trip_seconds: Histogram::new(ROUND_TRIP_BOUNDS),
         }
     }
 }

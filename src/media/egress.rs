@@ -403,14 +403,15 @@ impl Leg {
         (subscription.kind == Kind::Video).then_some((subscription.track, outgoing.source))
     }
 
-    /// Writes the sender reports that are due. `source` gives the publisher's RTP time at `ntp`
+    /// Writes the sender reports that are due, and says how many. `source` gives the publisher's RTP time at `ntp`
     /// for a track and the layer it is sent from.
     pub fn report(
         &mut self,
         now: Instant,
         ntp: Ntp,
         source: impl Fn(&Subscription, Layer) -> Option<u32>,
-    ) {
+    ) -> usize {
+        let mut written = 0;
         for (_, subscription) in &mut self.subscriptions {
             let Some(outgoing) = &subscription.outgoing else {
                 continue;
@@ -434,7 +435,7 @@ impl Leg {
                 continue;
             };
             let Some((buffer, start)) = self.wire.batch.begin() else {
-                return;
+                break;
             };
             let report = SenderReport {
                 ssrc: outgoing.ssrc.get().into(),
@@ -449,7 +450,9 @@ impl Leg {
                 Err(_) => self.wire.batch.abort(start),
             }
             outgoing.reported = Some(now);
+            written += 1;
         }
+        written
     }
 
     /// What the path to the client carries.

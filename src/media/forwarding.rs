@@ -427,12 +427,17 @@ impl Room {
         } = self;
         let leg = &mut participants[slot as usize].leg;
         let ntp = core.ntp(now);
-        leg.report(now, ntp, |subscription, layer: Layer| {
+        let written = leg.report(now, ntp, |subscription, layer: Layer| {
             tracks[subscription.track.0 as usize]
                 .layers
                 .get(usize::from(layer.0))
                 .and_then(|stream| stream.clock.rtp_at(ntp))
         });
+        if written > 0
+            && let Some(round_trip) = leg.estimator().rtt()
+        {
+            core.counters.round_trip_seconds.observe(round_trip, 1);
+        }
         core.dirty.mark(*room, slot, leg);
     }
 }

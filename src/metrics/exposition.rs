@@ -66,6 +66,7 @@ fn add(total: &mut Counters, other: &Counters) {
         peer_panics,
         join_seconds,
         first_packet_seconds,
+        round_trip_seconds,
     } = other;
     total.rooms += rooms;
     total.participants += participants;
@@ -89,6 +90,7 @@ fn add(total: &mut Counters, other: &Counters) {
     total.peer_panics += peer_panics;
     total.join_seconds.add(join_seconds);
     total.first_packet_seconds.add(first_packet_seconds);
+    total.round_trip_seconds.add(round_trip_seconds);
 }
 
 fn add_each(total: &mut [u64], other: &[u64]) {
@@ -148,6 +150,11 @@ impl Page {
             "first_packet_seconds",
             "Time from a subscription to its first forwarded packet.",
             &shard.first_packet_seconds,
+        );
+        self.histogram(
+            "round_trip_seconds",
+            "Network round trip to subscribers, taken with each sender report.",
+            &shard.round_trip_seconds,
         );
         self.counters(
             "srtp_sessions_total",
