@@ -202,7 +202,8 @@ async def _():
 @test("LK-24", "a wheel unpublishes and publishes again", seconds=40)
 async def _():
     anna, ben = await Person("anna").join("again"), await Person("ben").join("again")
-    for number, colour in enumerate((RED, GREEN, BLUE)):
+    # Once more than a client offers sections of a kind, so that one must be used again.
+    for number, colour in enumerate((RED, GREEN, BLUE, RED)):
         publication = await anna.publish_picture(f"camera {number}", colour, simulcast=False)
         await ben.sees("anna", f"camera {number}", colour)
         await anna.room.local_participant.unpublish_track(publication.sid)
