@@ -403,8 +403,8 @@ impl Leg {
         (subscription.kind == Kind::Video).then_some((subscription.track, outgoing.source))
     }
 
-    /// Writes the sender reports that are due, and says how many. `source` gives the publisher's RTP time at `ntp`
-    /// for a track and the layer it is sent from.
+    /// Writes the sender reports that are due, and says how many. `source` gives the publisher's
+    /// RTP time at `ntp` for a track and the layer it is sent from.
     pub fn report(
         &mut self,
         now: Instant,
