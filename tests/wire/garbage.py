@@ -26,7 +26,6 @@ from test_hostile import Bystanders  # noqa: E402
 
 harness._tests.clear()  # only the test below, not those of the modules it builds on
 SECONDS = int(os.environ.get("TEST_GARBAGE_SECONDS", "60"))
-WARM_SECONDS = 10
 
 
 def _datagram():
@@ -87,11 +86,6 @@ async def _():
     # A call on each worker would be better; rooms are spread by name, so several names do.
     calls = [await Bystanders().start(f"bystanders-{number}") for number in range(4)]
     await asyncio.sleep(2)
-    # A few seconds first: buffers and allocator arenas that are touched once and kept are no
-    # growth. What 60 s leave beyond what 10 s left would be.
-    warm = _start(WARM_SECONDS, ports, udp)
-    await until(lambda: warm.poll() is not None, "the first flood ends", WARM_SECONDS + 30, 0.2)
-    await asyncio.sleep(12)  # half-open connections of the daemon end after 10 s
     before, dropped = resident_bytes(), metric("stellwerk_dropped_total")
     for call in calls:
         call.first = len(call.ben.received(call.section))
