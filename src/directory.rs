@@ -23,7 +23,7 @@ use dashmap::mapref::entry::Entry;
 use tokio::sync::mpsc;
 
 use crate::ids::{RoomName, SessionKey, WorkerId};
-use crate::media::message::{Command, Join, Refusal};
+use crate::media::message::{Command, Refusal, SignalEnd};
 
 /// What a worker finds in its mailbox.
 #[derive(Debug)]
@@ -117,9 +117,28 @@ impl Directory {
             seats: 0,
             open: false,
         });
-        entry.seats += 1;
-        let worker = entry.worker;
+        let worker = entry.take_seat();
         drop(entry);
+        Ok(self.placement(room, worker))
+    }
+
+    /// Finds the worker of a room in which somebody believes to have a stay. Limits don't count:
+    /// the stay is there already, and the seat of its former session is given back.
+    pub fn find(self: &Arc<Self>, room: &RoomName) -> Result<Placement, Refusal> {
+        if self.draining.load(Ordering::Relaxed) {
+            return Err(Refusal::ShuttingDown);
+        }
+        let mut entry = self.rooms.get_mut(room).ok_or(Refusal::StayUnknown)?;
+        if !entry.open {
+            return Err(Refusal::StayUnknown);
+        }
+        let worker = entry.take_seat();
+        drop(entry);
+        Ok(self.placement(room, worker))
+    }
+
+    /// A placement on a seat that was just taken.
+    fn placement(self: &Arc<Self>, room: &RoomName, worker: usize) -> Placement {
         self.seats.fetch_add(1, Ordering::Relaxed);
         self.workers[worker].seats.fetch_add(1, Ordering::Relaxed);
         let seat = Seat {
@@ -127,10 +146,10 @@ impl Directory {
             room: room.clone(),
             worker,
         };
-        Ok(Placement {
+        Placement {
             seat: Arc::new(seat),
             session: SessionKey(self.next_session.fetch_add(1, Ordering::Relaxed)),
-        })
+        }
     }
 
     /// Whether this node would take a join to `room` now, as far as its own limits go.
@@ -195,6 +214,14 @@ impl Directory {
     }
 }
 
+impl Room {
+    /// Counts one more stay; on which worker.
+    fn take_seat(&mut self) -> usize {
+        self.seats += 1;
+        self.worker
+    }
+}
+
 impl Placement {
     /// The session this placement was made for; a new one each time.
     pub fn session(&self) -> SessionKey {
@@ -207,9 +234,9 @@ impl Placement {
         self.mailbox().send(mail).await.map_err(|_| WorkerGone)
     }
 
-    /// Posts the session's join, and before it where its notices go: both or, when this is
-    /// cancelled, none.
-    pub async fn join(&self, join: Join, notices: notices::Sender) -> Result<(), WorkerGone> {
+    /// Posts the session's join or resume, and before it where its notices go: both or, when this
+    /// is cancelled, none.
+    pub async fn open(&self, first: Command, notices: notices::Sender) -> Result<(), WorkerGone> {
         let session = self.session;
         let slots = self.mailbox().reserve_many(2).await;
         let mail = [
@@ -218,7 +245,7 @@ impl Placement {
                 notices,
                 seat: Arc::clone(&self.seat),
             },
-            Mail::Command(Command::Join(Box::new(join))),
+            Mail::Command(first),
         ];
         for (slot, mail) in slots.map_err(|_| WorkerGone)?.zip(mail) {
             slot.send(mail);
@@ -228,8 +255,8 @@ impl Placement {
 
     /// Posts that the signalling connection ended; doesn't wait. With a full mailbox nothing is
     /// posted: the worker finds the session's channel closed at its next notice and says it then.
-    pub fn post_closed(&self) {
-        let mail = Mail::Command(Command::SignalClosed(self.session));
+    pub fn post_closed(&self, end: SignalEnd) {
+        let mail = Mail::Command(Command::SignalClosed(self.session, end));
         if let Err(error) = self.mailbox().try_send(mail) {
             tracing::debug!(session = ?self.session, "end not posted: {error}");
         }
@@ -324,6 +351,20 @@ mod tests {
         directory.close(&red, worker);
         assert_eq!(directory.rooms.len(), 0);
         assert_eq!(directory.seats(), 0);
+    }
+
+    #[test]
+    fn a_stay_is_found_only_where_its_room_is_open_and_beyond_all_limits() {
+        let directory = directory(1, 1, 1);
+        let red = RoomName::from("red");
+        assert_eq!(directory.find(&red).err(), Some(Refusal::StayUnknown));
+        let first = directory.place(&red).unwrap();
+        assert_eq!(directory.find(&red).err(), Some(Refusal::StayUnknown));
+        directory.opened(&red, WorkerId(0));
+        let again = directory.find(&red).unwrap();
+        assert_ne!(first.session(), again.session());
+        drop(first);
+        assert_eq!(directory.seats(), 1);
     }
 
     #[test]

@@ -174,6 +174,10 @@ sections! {
         candidates: usize, 1, 1024;
         /// RTP packets per second and participant; more are dropped.
         packets_per_second: u32, 100, 10_000_000;
+        /// Data messages per second and participant; more are dropped.
+        data_messages_per_second: u32, 1, 1_000_000;
+        /// Reliable data messages waiting for one participant; more are dropped.
+        data_queue_bytes: ByteSize, ByteSize::kib(64), ByteSize::mib(1024);
     }
     /// The end.
     shutdown: Shutdown {
@@ -297,6 +301,8 @@ impl Config {
             media_sections: self.limits.media_sections,
             candidates: self.limits.candidates,
             packets_per_second: self.limits.packets_per_second,
+            data_messages_per_second: self.limits.data_messages_per_second,
+            data_queue_bytes: self.limits.data_queue_bytes.get(),
             connect_timeout: self.rooms.connect_timeout,
             departure_timeout: self.rooms.departure_timeout,
         }

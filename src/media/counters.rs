@@ -39,15 +39,29 @@ pub enum Dropped {
     PacketRate,
     /// A datagram of our own that the kernel didn't take.
     SendFailed,
-    /// Data channel message; data is not forwarded in this version.
-    Data,
+    /// The token doesn't allow sending data.
+    DataNotAllowed,
+    /// The sender is over its rate of data messages.
+    DataRate,
+    /// A data message that is too long or can't be read.
+    DataMalformed,
+    /// A reliable data message that came before, sent again by a client that resumed.
+    DataRepeated,
+    /// A data message for the server, which has no use for it, or an empty one.
+    DataPrivate,
+    /// A data channel that is none of ours.
+    DataUnknownChannel,
+    /// Data for a receiver that has no such channel open.
+    DataNoChannel,
+    /// Data for a receiver that doesn't keep up.
+    DataQueueFull,
     /// A peer that already ended.
     PeerGone,
 }
 
 impl Dropped {
     /// All of them, in the order of the enum.
-    pub const ALL: [Dropped; 17] = [
+    pub const ALL: [Dropped; 24] = [
         Self::UnknownAddress,
         Self::StunInvalid,
         Self::NotMedia,
@@ -63,7 +77,14 @@ impl Dropped {
         Self::SealIndexReused,
         Self::PacketRate,
         Self::SendFailed,
-        Self::Data,
+        Self::DataNotAllowed,
+        Self::DataRate,
+        Self::DataMalformed,
+        Self::DataRepeated,
+        Self::DataPrivate,
+        Self::DataUnknownChannel,
+        Self::DataNoChannel,
+        Self::DataQueueFull,
         Self::PeerGone,
     ];
 
@@ -85,7 +106,14 @@ impl Dropped {
             Self::SealIndexReused => "seal_index_reused",
             Self::PacketRate => "packet_rate",
             Self::SendFailed => "send_failed",
-            Self::Data => "data",
+            Self::DataNotAllowed => "data_not_allowed",
+            Self::DataRate => "data_rate",
+            Self::DataMalformed => "data_malformed",
+            Self::DataRepeated => "data_repeated",
+            Self::DataPrivate => "data_private",
+            Self::DataUnknownChannel => "data_unknown_channel",
+            Self::DataNoChannel => "data_no_channel",
+            Self::DataQueueFull => "data_queue_full",
             Self::PeerGone => "peer_gone",
         }
     }
@@ -212,6 +240,12 @@ pub struct Counters {
     /// RTP packets to subscribers, sealed; retransmissions included.
     pub packets_out: u64,
     pub bytes_out: u64,
+    /// Data messages of participants.
+    pub data_in: u64,
+    pub data_bytes_in: u64,
+    /// Data messages to participants, one for each receiver.
+    pub data_out: u64,
+    pub data_bytes_out: u64,
     /// By [`Dropped`].
     pub dropped: [u64; Dropped::ALL.len()],
     /// Packets that subscribers reported missing.
@@ -232,6 +266,8 @@ pub struct Counters {
     pub srtp_suites: [u64; 3],
     /// Joins that were accepted.
     pub joins: u64,
+    /// Stays that were taken up again by another session.
+    pub resumes: u64,
     /// Ended stays by [`LeaveReason`].
     pub leaves: [u64; LeaveReason::ALL.len()],
     /// Panics that ended one participant.
@@ -255,6 +291,10 @@ impl Default for Counters {
             bytes_in: 0,
             packets_out: 0,
             bytes_out: 0,
+            data_in: 0,
+            data_bytes_in: 0,
+            data_out: 0,
+            data_bytes_out: 0,
             dropped: [0; Dropped::ALL.len()],
             nacks_received: 0,
             nacks_sent: 0,
@@ -265,6 +305,7 @@ impl Default for Counters {
             layer_switches: 0,
             srtp_suites: [0; 3],
             joins: 0,
+            resumes: 0,
             leaves: [0; LeaveReason::ALL.len()],
             peer_panics: 0,
             join_seconds: Histogram::new(WAIT_BOUNDS),

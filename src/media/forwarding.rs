@@ -116,7 +116,12 @@ impl Room {
             }
             PeerEvent::Nacks(count) => core.counters.nacks_sent += count,
             PeerEvent::Closed => participant.closed = Some(now),
-            PeerEvent::Data => core.counters.drop(Dropped::Data),
+            PeerEvent::ChannelOpen(channel) => self.channel_open(core, slot, channel, now),
+            PeerEvent::ChannelDrained => self.flush_data(core, slot, now),
+            PeerEvent::Data(Some(channel), message) => {
+                self.data(core, slot, channel, &message, now);
+            }
+            PeerEvent::Data(None, _) => core.counters.drop(Dropped::DataUnknownChannel),
             PeerEvent::Rtp(_) => {}
         }
     }

@@ -17,8 +17,11 @@ pub enum Command {
     Join(Box<Join>),
     /// A participant asks for something.
     Request(SessionKey, Request),
+    /// A client takes a stay up again by another signalling connection. Answered with
+    /// [`Notice::Resumed`] or [`Notice::Refused`].
+    Resume(Resume),
     /// The signalling connection ended without a leave.
-    SignalClosed(SessionKey),
+    SignalClosed(SessionKey, SignalEnd),
     /// The daemon stops: every participant is told to reconnect elsewhere.
     Shutdown,
 }
@@ -48,6 +51,28 @@ pub struct Join {
     pub adaptive_stream: bool,
     /// The client's protocol number and kind, for others to see.
     pub client: ClientInfo,
+}
+
+/// A client whose signalling broke, and who has its stay still.
+#[derive(Debug)]
+pub struct Resume {
+    /// Where notices go from now on.
+    pub session: SessionKey,
+    /// The room of the stay.
+    pub room: RoomName,
+    /// Whose it is.
+    pub identity: Identity,
+    /// The stay, if the client says it: another one of the same identity is not its own.
+    pub sid: Option<ParticipantSid>,
+}
+
+/// How a signalling connection ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SignalEnd {
+    /// The client's side closed it: its process ended, it was suspended, or a proxy was restarted.
+    ByClient,
+    /// We did, for whatever reason. The client may not know yet.
+    ByUs,
 }
 
 /// What the client said of itself; copied to others so that they can choose features.
@@ -121,8 +146,21 @@ pub enum Request {
         /// The wish.
         settings: TrackSettings,
     },
+    /// What a client that resumed believes to have; follows [`Notice::Resumed`].
+    Sync(Box<Sync>),
     /// The participant goes.
     Leave,
+}
+
+/// The state of a session as its client knows it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Sync {
+    /// Own tracks it has published. One that isn't known here ends the stay.
+    pub published: Vec<TrackSid>,
+    /// Tracks of others that it differs on from auto-subscription, and how.
+    pub subscriptions: (Vec<TrackSid>, bool),
+    /// Tracks of others that it doesn't show now.
+    pub disabled: Vec<TrackSid>,
 }
 
 /// How a subscriber wants a track.
@@ -234,7 +272,9 @@ pub enum Quality {
 pub enum Notice {
     /// The join succeeded. Always the first notice of a session, unless it is `Refused`.
     Joined(Box<Joined>),
-    /// The join failed; the session is over.
+    /// The stay goes on in this session. Always its first notice, unless it is `Refused`.
+    Resumed(Box<Resumed>),
+    /// The join or resume failed; the session is over.
     Refused(Refusal),
     /// The answer to an offer.
     Answer {
@@ -279,6 +319,11 @@ pub enum Notice {
     },
     /// An own track has its first subscriber.
     TrackSubscribed(TrackSid),
+    /// Nothing is heard of the client's media any more: it should take the session up again. The
+    /// stay isn't over, but no other notice follows in this session.
+    MediaLost,
+    /// Another session has taken the stay over; the last notice of this one.
+    Replaced,
     /// The stay is over; the last notice of a session.
     Left(Departure),
 }
@@ -290,6 +335,10 @@ impl Notice {
             Self::Joined(joined) => {
                 let others: usize = joined.others.iter().map(|info| info.weight()).sum();
                 joined.participant.weight() + others
+            }
+            Self::Resumed(resumed) => {
+                let all = resumed.gone.iter().chain(&resumed.others);
+                resumed.participant.weight() + all.map(|info| info.weight()).sum::<usize>()
             }
             Self::Participant(info) => info.weight(),
             Self::Answer { sdp, .. } => sdp.len(),
@@ -308,6 +357,21 @@ pub struct Joined {
     pub participant: Arc<ParticipantInfo>,
     /// Everyone else who is visible, with their tracks.
     pub others: Vec<Arc<ParticipantInfo>>,
+}
+
+/// What a participant learns on taking its stay up again.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Resumed {
+    /// The room.
+    pub room: RoomInfo,
+    /// The participant itself.
+    pub participant: Arc<ParticipantInfo>,
+    /// Who left lately, and may have left unheard.
+    pub gone: Vec<Arc<ParticipantInfo>>,
+    /// Everyone else who is visible, with their tracks.
+    pub others: Vec<Arc<ParticipantInfo>>,
+    /// The last number of its own reliable data messages that came; what follows, it sends again.
+    pub last_sequence: u32,
 }
 
 /// A room as clients see it.
@@ -393,7 +457,7 @@ pub struct TrackInfo {
     pub simulcast: bool,
 }
 
-/// Why a join is refused.
+/// Why a join or resume is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
     /// No such room, and this join may not create it.
@@ -404,6 +468,8 @@ pub enum Refusal {
     NodeFull,
     /// The daemon is stopping.
     ShuttingDown,
+    /// There is no such stay to take up again.
+    StayUnknown,
     /// The peer connection could not be made.
     Internal,
 }

@@ -8,6 +8,7 @@ pub mod allocator;
 pub mod batch;
 pub mod codec;
 pub mod counters;
+mod data;
 pub mod demux;
 pub mod dtls;
 mod egress;
@@ -22,6 +23,7 @@ pub mod packet;
 mod participant;
 mod peer;
 mod publishing;
+mod resuming;
 pub mod retransmit;
 pub mod rewrite;
 mod room;
@@ -63,6 +65,10 @@ pub struct Limits {
     pub candidates: usize,
     /// RTP packets per second taken from a participant.
     pub packets_per_second: u32,
+    /// Data messages per second taken from a participant.
+    pub data_messages_per_second: u32,
+    /// Bytes of reliable data messages that may wait for a participant.
+    pub data_queue_bytes: usize,
     /// A participant whose media is not connected after this is removed.
     pub connect_timeout: Duration,
     /// An empty room that somebody had joined is kept this long.

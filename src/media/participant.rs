@@ -8,10 +8,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::TrackKey;
+use super::data::Mailbox;
 use super::egress::Leg;
 use super::message::{
-    AddTrack, ClientInfo, LeaveReason, ParticipantInfo, ParticipantState, Permissions, TrackInfo,
-    TrackSettings,
+    AddTrack, ClientInfo, LeaveReason, ParticipantInfo, ParticipantState, Permissions, SignalEnd,
+    TrackInfo, TrackSettings,
 };
 use super::ntp::SenderClock;
 use super::packet::Layer;
@@ -50,8 +51,8 @@ pub struct Participant {
     pub joined: Instant,
     /// The same for others: milliseconds since 1970.
     pub joined_at_ms: i64,
-    /// When the signalling connection went, if it did.
-    pub signal_closed: Option<Instant>,
+    /// How the signalling connection went, if it did.
+    pub signal_closed: Option<SignalEnd>,
     /// When DTLS or SCTP of the client said goodbye. Its leave or the end of its signalling
     /// follows, and says why.
     pub closed: Option<Instant>,
@@ -84,6 +85,8 @@ pub struct Participant {
     pub wishes: HashMap<TrackSid, Wish>,
     /// Which track and layer a stream belongs to, for streams that were seen.
     pub sources: Vec<Source>,
+    /// Its data messages.
+    pub mailbox: Mailbox,
     /// Its wall clock against ours: one for all its streams, so that they stay in sync.
     pub clock: SenderClock,
     /// As others see it now, made when first asked for.

@@ -10,12 +10,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use str0m::change::SdpOffer;
+use str0m::channel::ChannelId;
 use str0m::config::{DtlsCert, DtlsVersion};
 use str0m::ice::StunMessage;
 use str0m::media::{KeyframeRequestKind, Mid, Rid};
 use str0m::net::{DatagramSend, Protocol, Receive};
 use str0m::{Candidate, Event, Input, Output, Rtc, RtcConfig};
 
+use super::data::{Channel, Handed};
 use super::demux::Class;
 use super::dtls::{self, KeySlot, Keying};
 
@@ -39,8 +41,12 @@ pub enum PeerEvent {
     Rtp(Received),
     /// So many more NACK messages went to the client.
     Nacks(u64),
-    /// A data channel message.
-    Data,
+    /// A data channel of the client opened.
+    ChannelOpen(Channel),
+    /// A data channel has sent most of what it held.
+    ChannelDrained,
+    /// A data message; on no channel of ours if `None`.
+    Data(Option<Channel>, Vec<u8>),
     /// The client said goodbye.
     Closed,
 }
@@ -71,6 +77,8 @@ pub struct Peer {
     /// NACK messages str0m has reported so far for each stream; one entry per media section and
     /// RID, so bounded by the limit on sections.
     nacks: Vec<((Mid, Option<Rid>), u64)>,
+    /// The client's data channels: reliable, lossy.
+    channels: [Option<ChannelId>; 2],
     /// The client said goodbye.
     closed: bool,
 }
@@ -88,6 +96,7 @@ impl Peer {
             .clear_codecs()
             .enable_opus(true, false)
             .enable_vp8(true)
+            .set_sctp_max_buffered_amount(CHANNEL_BYTES_MAX)
             .set_stats_interval(Some(STATS_INTERVAL));
         let (mut rtc, keys) = dtls::capture(|| config.build(now));
         for address in local {
@@ -98,6 +107,7 @@ impl Peer {
             rtc,
             keys,
             nacks: Vec::new(),
+            channels: [None; 2],
             closed: false,
         })
     }
@@ -216,12 +226,53 @@ impl Peer {
                 };
                 events.push(PeerEvent::Nacks(stats.nacks.saturating_sub(before)));
             }
-            Event::ChannelData(_) => events.push(PeerEvent::Data),
+            Event::ChannelOpen(id, label) => match Channel::of(&label) {
+                Some(channel) => {
+                    self.channels[channel as usize] = Some(id);
+                    if let Some(mut opened) = self.rtc.channel(id) {
+                        opened.set_buffered_amount_low_threshold(CHANNEL_BYTES_LOW);
+                    }
+                    events.push(PeerEvent::ChannelOpen(channel));
+                }
+                // Nobody listens there. Closing it keeps their number small.
+                None => self.rtc.direct_api().close_data_channel(id),
+            },
+            Event::ChannelClose(id) => {
+                for channel in &mut self.channels {
+                    channel.take_if(|open| *open == id);
+                }
+            }
+            Event::ChannelBufferedAmountLow(_) => events.push(PeerEvent::ChannelDrained),
+            Event::ChannelData(message) => {
+                let is_from =
+                    |channel: &Channel| self.channels[*channel as usize] == Some(message.id);
+                let channel = [Channel::Reliable, Channel::Lossy]
+                    .into_iter()
+                    .find(is_from);
+                events.push(PeerEvent::Data(channel, message.data));
+            }
             Event::Closed => {
                 self.closed = true;
                 events.push(PeerEvent::Closed);
             }
             _ => {}
+        }
+    }
+
+    /// Hands a data message to one of the client's channels; leaves with the next drain.
+    pub fn hand_over(&mut self, channel: Channel, message: &[u8]) -> Handed {
+        let id = self.channels[channel as usize];
+        let Some(mut open) = id.and_then(|id| self.rtc.channel(id)) else {
+            return Handed::Closed;
+        };
+        // Old news is worth less than the room it takes.
+        if channel == Channel::Lossy && open.buffered_amount() >= CHANNEL_BYTES_LOW {
+            return Handed::Full;
+        }
+        match open.write(true, message) {
+            Ok(true) => Handed::Over,
+            Ok(false) => Handed::Full,
+            Err(_) => Handed::Closed,
         }
     }
 
@@ -261,3 +312,10 @@ pub enum Unaccepted {
 /// How often str0m reports the nominated pair and NACK counts. A silent subscriber that changes
 /// its path is followed this fast.
 const STATS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Bytes that SCTP holds for a client until they are acknowledged: 20 Mbit/s at a round trip of
+/// 100 ms. More waits in the participant's own queue.
+const CHANNEL_BYTES_MAX: usize = 256 * 1024;
+
+/// Below this a channel asks for more; above it, lossy messages are dropped.
+const CHANNEL_BYTES_LOW: usize = CHANNEL_BYTES_MAX / 4;

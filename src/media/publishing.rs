@@ -296,7 +296,8 @@ impl Pending {
         }
     }
 
-    fn notice(&self) -> Notice {
+    /// What its publisher is told of it.
+    pub fn notice(&self) -> Notice {
         Notice::TrackPublished {
             cid: self.request.cid.clone(),
             track: Box::new(self.info()),

@@ -11,14 +11,16 @@ use std::time::{Duration, Instant};
 
 use slab::Slab;
 
+use super::data::Mailbox;
 use super::egress::Leg;
 use super::message::{
     Departure, Join, Joined, LeaveAction, LeaveReason, Notice, ParticipantInfo, ParticipantState,
-    Refusal, Request, RoomInfo,
+    Refusal, Request, RoomInfo, SignalEnd,
 };
 use super::ntp::SenderClock;
 use super::participant::Participant;
 use super::peer::Peer;
+use super::resuming::Departed;
 use super::section::Sections;
 use super::shard::{Core, TICK};
 #[cfg(test)]
@@ -48,6 +50,8 @@ pub struct Room {
     pub by_sid: HashMap<TrackSid, TrackKey>,
     /// Slots by identity.
     pub by_identity: HashMap<Identity, u32>,
+    /// Who left lately.
+    pub departed: Departed,
     /// Since when nobody is in it.
     pub empty_since: Option<Instant>,
     /// Its timer in the heap.
@@ -72,6 +76,7 @@ impl Room {
             tracks: Slab::new(),
             by_sid: HashMap::new(),
             by_identity: HashMap::new(),
+            departed: Departed::default(),
             empty_since: None,
             armed: Armed::default(),
         }
@@ -156,6 +161,7 @@ impl Room {
             published: Vec::new(),
             wishes: HashMap::new(),
             sources: Vec::new(),
+            mailbox: Mailbox::default(),
             clock: SenderClock::default(),
             info: OnceCell::new(),
             packet_rate: (now, 0),
@@ -178,7 +184,7 @@ impl Room {
             self.by_identity.remove(&gone.identity);
         }
         core.dismiss(self.peer_key(slot), &gone, departure);
-        self.say_goodbye(core, &gone, departure.reason);
+        self.say_goodbye(core, &gone, departure.reason, now);
         if self.participants.is_empty() {
             self.empty_since = Some(now);
             let deadline = now + core.config.limits.departure_timeout;
@@ -187,13 +193,20 @@ impl Room {
         }
     }
 
-    fn say_goodbye(&mut self, core: &mut Core, gone: &Participant, reason: LeaveReason) {
+    fn say_goodbye(
+        &mut self,
+        core: &mut Core,
+        gone: &Participant,
+        reason: LeaveReason,
+        now: Instant,
+    ) {
         if gone.permissions.hidden {
             return;
         }
         let mut info = gone.as_seen(Vec::new(), Some(reason));
         info.version += 1;
         let info = Arc::new(info);
+        self.departed.note(Arc::clone(&info), now);
         for (_, other) in &self.participants {
             // Newer clients learn of the new stay of the same identity and end the old by it.
             let silent = reason == LeaveReason::DuplicateIdentity
@@ -244,7 +257,8 @@ impl Room {
         )
     }
 
-    fn others(&self, slot: u32) -> Vec<Arc<ParticipantInfo>> {
+    /// Everyone else who is visible.
+    pub fn others(&self, slot: u32) -> Vec<Arc<ParticipantInfo>> {
         self.participants
             .iter()
             .filter(|(other, participant)| *other as u32 != slot && !participant.permissions.hidden)
@@ -290,6 +304,7 @@ impl Room {
             Request::TrackSettings { tracks, settings } => {
                 self.update_settings(core, slot, &tracks, settings, now);
             }
+            Request::Sync(sync) => self.sync(core, slot, &sync, now),
             Request::Leave => {
                 let departure = Departure {
                     reason: LeaveReason::ClientInitiated,
@@ -302,8 +317,10 @@ impl Room {
 
     /// The signalling connection of a participant ended. Before its media was connected that ends
     /// the stay; later it may only be the network, and media goes on.
-    pub fn signal_closed(&mut self, core: &mut Core, slot: u32, now: Instant) {
-        self.participants[slot as usize].signal_closed = Some(now);
+    pub fn signal_closed(&mut self, core: &mut Core, slot: u32, end: SignalEnd, now: Instant) {
+        self.participants[slot as usize]
+            .signal_closed
+            .get_or_insert(end);
         if let Some(departure) = self.expired(core, slot, now) {
             self.leave(core, slot, departure, now);
         }
@@ -344,11 +361,13 @@ impl Room {
         if let Some(departure) = self.expired(core, slot, now) {
             return self.leave(core, slot, departure, now);
         }
+        self.notice_lost_media(core, slot, now);
         self.participants[slot as usize].tick = now + TICK;
         self.adapt(core, slot, now);
         self.report(core, slot, now);
         self.tend_tracks(core, slot, now);
         self.ask_for_sections(core, slot, now);
+        self.flush_data(core, slot, now);
     }
 
     /// Whether a stay is over for want of a sign of life.
@@ -374,10 +393,10 @@ impl Room {
                     action: LeaveAction::Disconnect,
                 })
             }
-            (_, Some(_)) if silent >= GONE_AFTER => {
+            (_, Some(SignalEnd::ByClient)) if silent >= GONE_AFTER => {
                 over(LeaveReason::SignalClosed, LeaveAction::Disconnect)
             }
-            (_, None) if silent >= LOST_AFTER => {
+            _ if silent >= LOST_AFTER => {
                 over(LeaveReason::ConnectionTimeout, LeaveAction::Reconnect)
             }
             _ => None,
@@ -389,15 +408,15 @@ impl Room {
 /// same identity begins.
 const PROTOCOL_WITHOUT_REPLACEMENT: i32 = 11;
 
-/// Signalling gone and media silent for this long: the process behind it is gone.
+/// Signalling closed by the client and media silent for this long: the process behind it is gone.
 const GONE_AFTER: Duration = Duration::from_secs(5);
 
 /// Media said goodbye this long ago, and signalling says nothing: the client has lost its peer
 /// connection and may join anew. A leave comes within this.
 const CLOSED_AFTER: Duration = Duration::from_secs(2);
 
-/// Media silent for this long while signalling is there: 15 s in which ICE would have failed, and
-/// 5 s of grace. Browsers send a consent check every few seconds.
+/// Media silent for this long, whatever signalling does: the 15 s after which it was given up, and
+/// 5 s for the client to come back. Browsers send a consent check every few seconds.
 const LOST_AFTER: Duration = Duration::from_secs(20);
 
 /// str0m could not go on.

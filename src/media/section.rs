@@ -26,6 +26,8 @@ pub struct Section {
     pub kind: Kind,
     /// What it is for.
     pub usage: Usage,
+    /// It has carried something since it was offered.
+    used: bool,
 }
 
 /// What a section is for.
@@ -109,6 +111,7 @@ impl Sections {
                         mid: offered.mid.clone(),
                         kind,
                         usage: Usage::Idle,
+                        used: false,
                     });
                     self.list.last_mut().expect("one was just pushed")
                 }
@@ -173,6 +176,19 @@ impl Sections {
         }
     }
 
+    /// The client lost its signalling, and with it perhaps the newest answer and whatever it was
+    /// asked: what that answer called inactive may never have gone quiet for it, and it is asked
+    /// anew.
+    pub fn resumed(&mut self) {
+        for section in &mut self.list {
+            if section.usage == Usage::Free && section.used {
+                section.usage = Usage::Closing;
+            }
+        }
+        self.asked = None;
+        self.requested = [0, 0];
+    }
+
     /// Takes a free section for `track`; its position.
     pub fn take(&mut self, kind: Kind, track: TrackKey) -> Option<&str> {
         let section = self
@@ -180,6 +196,7 @@ impl Sections {
             .iter_mut()
             .find(|section| section.kind == kind && section.usage == Usage::Free)?;
         section.usage = Usage::Carrying(track);
+        section.used = true;
         Some(&section.mid)
     }
 
@@ -357,6 +374,28 @@ mod tests {
         assert_eq!(sections.ask([1, 0], 64, now), Some([0, 0]));
         offered(&mut sections, &list);
         assert_eq!(sections.take(Kind::Audio, B), Some("0"));
+    }
+
+    #[test]
+    fn after_a_lost_answer_a_used_section_goes_quiet_again() {
+        let mut sections = Sections::default();
+        let list = [("0", "audio", "recvonly"), ("1", "audio", "recvonly")];
+        offered(&mut sections, &list);
+        assert_eq!(sections.take(Kind::Audio, A), Some("0"));
+        sections.answered();
+        sections.release(A);
+        offered(&mut sections, &list);
+        sections.answered();
+        sections.resumed();
+        assert_eq!(
+            sections.take(Kind::Audio, B),
+            Some("1"),
+            "0 may still carry A there"
+        );
+        assert_eq!(sections.take(Kind::Audio, A), None);
+        offered(&mut sections, &list);
+        sections.answered();
+        assert_eq!(sections.take(Kind::Audio, A), Some("0"));
     }
 
     #[test]

@@ -17,7 +17,7 @@ use super::counters::{Counters, Dropped};
 use super::demux::{self, Class, Demux};
 use super::egress::Leg;
 use super::message::{
-    Command, Departure, Join, LeaveAction, LeaveReason, Notice, Refusal, Transmit,
+    Command, Departure, Join, LeaveAction, LeaveReason, Notice, Refusal, Resume, Transmit,
 };
 use super::ntp::Ntp;
 use super::participant::Participant;
@@ -280,12 +280,13 @@ impl Shard {
                     room.request(core, key.participant, request, now);
                 });
             }
-            Command::SignalClosed(session) => {
+            Command::Resume(resume) => self.resume(now, resume),
+            Command::SignalClosed(session, end) => {
                 let Some(key) = self.core.sessions.get(&session).copied() else {
                     return;
                 };
                 self.contain(now, key, |core, room| {
-                    room.signal_closed(core, key.participant, now);
+                    room.signal_closed(core, key.participant, end, now);
                 });
             }
             Command::Shutdown => {
@@ -336,6 +337,24 @@ impl Shard {
                 self.core.counters.peer_panics += 1;
                 self.close_room(key);
                 Err(Refusal::Internal)
+            }
+        }
+    }
+
+    fn resume(&mut self, now: Instant, resume: Resume) {
+        let session = resume.session;
+        let stay = self.by_name.get(&resume.room).and_then(|key| {
+            let room = self.rooms.get(key.0 as usize)?;
+            let slot = room.stay(&resume.identity, resume.sid.as_ref())?;
+            Some(room.peer_key(slot))
+        });
+        match stay {
+            Some(key) if !self.stopping => self.contain(now, key, |core, room| {
+                room.resume(core, key.participant, session, now);
+            }),
+            _ => {
+                let refusal = Notice::Refused(Refusal::StayUnknown);
+                self.core.notify(session, refusal);
             }
         }
     }

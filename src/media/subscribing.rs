@@ -194,7 +194,7 @@ impl Room {
 
 impl TrackSettings {
     /// Before the client says anything.
-    fn initial(adaptive_stream: bool) -> Self {
+    pub fn initial(adaptive_stream: bool) -> Self {
         Self {
             disabled: false,
             dimensions: None,

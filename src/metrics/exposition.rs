@@ -34,6 +34,7 @@ pub fn families(reports: &[Report], signal: &Stats) -> Vec<MetricFamily> {
     page.people(&shard);
     page.packets(&shard);
     page.repair(&shard);
+    page.data(&shard);
     page.worker(&worker);
     page.load(reports);
     page.signal(signal);
@@ -52,6 +53,10 @@ fn add(total: &mut Counters, other: &Counters) {
         bytes_in,
         packets_out,
         bytes_out,
+        data_in,
+        data_bytes_in,
+        data_out,
+        data_bytes_out,
         dropped,
         nacks_received,
         nacks_sent,
@@ -62,6 +67,7 @@ fn add(total: &mut Counters, other: &Counters) {
         layer_switches,
         srtp_suites,
         joins,
+        resumes,
         leaves,
         peer_panics,
         join_seconds,
@@ -76,6 +82,10 @@ fn add(total: &mut Counters, other: &Counters) {
     total.bytes_in += bytes_in;
     total.packets_out += packets_out;
     total.bytes_out += bytes_out;
+    total.data_in += data_in;
+    total.data_bytes_in += data_bytes_in;
+    total.data_out += data_out;
+    total.data_bytes_out += data_bytes_out;
     add_each(&mut total.dropped, dropped);
     total.nacks_received += nacks_received;
     total.nacks_sent += nacks_sent;
@@ -86,6 +96,7 @@ fn add(total: &mut Counters, other: &Counters) {
     total.layer_switches += layer_switches;
     add_each(&mut total.srtp_suites, srtp_suites);
     total.joins += joins;
+    total.resumes += resumes;
     add_each(&mut total.leaves, leaves);
     total.peer_panics += peer_panics;
     total.join_seconds.add(join_seconds);
@@ -130,6 +141,11 @@ impl Page {
             &shard.subscriptions,
         );
         self.counter("joins_total", "Joins that were accepted.", shard.joins);
+        self.counter(
+            "resumes_total",
+            "Stays that clients took up again after their signalling had broken.",
+            shard.resumes,
+        );
         self.counters(
             "leaves_total",
             "Stays that ended, by reason.",
@@ -228,6 +244,29 @@ impl Page {
             "layer_switches_total",
             "Changes of the forwarded layer that took effect.",
             shard.layer_switches,
+        );
+    }
+
+    fn data(&mut self, shard: &Counters) {
+        self.counter(
+            "data_messages_in_total",
+            "Data messages of participants.",
+            shard.data_in,
+        );
+        self.counter(
+            "data_bytes_in_total",
+            "Bytes of the data messages of participants.",
+            shard.data_bytes_in,
+        );
+        self.counter(
+            "data_messages_out_total",
+            "Data messages to participants, one for each receiver.",
+            shard.data_out,
+        );
+        self.counter(
+            "data_bytes_out_total",
+            "Bytes of the data messages to participants.",
+            shard.data_bytes_out,
         );
     }
 

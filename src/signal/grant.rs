@@ -34,6 +34,10 @@ const SOURCES: [(&str, Source); 4] = [
 /// What a token says, checked.
 #[derive(Clone, PartialEq)]
 pub struct Grant {
+    /// The name of the API key it was signed with; empty before it is signed.
+    pub key: String,
+    /// When its token ends, since 1970.
+    pub expires: Duration,
     /// Who. Empty only without `room_join`, in tokens of servers.
     pub identity: Identity,
     /// Display name.
@@ -142,6 +146,8 @@ impl Grant {
     /// A grant that allows nothing but what every participant may do once in a room.
     pub fn new(identity: Identity) -> Self {
         Self {
+            key: String::new(),
+            expires: Duration::ZERO,
             identity,
             name: String::new(),
             metadata: String::new(),
@@ -271,7 +277,10 @@ impl Verifier {
             return Err(Refused::Claims);
         }
         let (publish, sources) = publishing(video.can_publish, video.can_publish_sources);
+        let expires = claims.exp.as_ref().and_then(Number::as_f64);
         Ok(Grant {
+            key: claims.iss.unwrap_or_default(),
+            expires: Duration::try_from_secs_f64(expires.unwrap_or_default()).unwrap_or_default(),
             identity: identity.into(),
             name: plain(claims.name.unwrap_or_default(), bounds.name)?,
             metadata,

@@ -69,7 +69,8 @@ impl Stats {
             Refusal::RoomMissing => &self.refused_room_missing,
             Refusal::RoomFull | Refusal::NodeFull => &self.refused_full,
             Refusal::ShuttingDown => &self.refused_draining,
-            Refusal::Internal => &self.refused_internal,
+            // Only a join is counted so; a resume has a counter of its own.
+            Refusal::StayUnknown | Refusal::Internal => &self.refused_internal,
         });
     }
 

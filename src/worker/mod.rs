@@ -41,7 +41,7 @@ use crate::directory::notices::{self, Unsent};
 use crate::directory::{Directory, Mail, Seat};
 use crate::ids::{SessionKey, WorkerId};
 use crate::media::counters::Dropped;
-use crate::media::message::{Command, Notice};
+use crate::media::message::{Command, Notice, SignalEnd};
 use crate::media::{Input, Limits, Output, Shard, ShardConfig};
 use report::{Report, Tally};
 use udp::{Batch, Bound, Socket};
@@ -336,7 +336,7 @@ impl Worker {
         // Each pass ends sessions, so there are no more passes than sessions.
         while !self.unread.is_empty() {
             for session in std::mem::take(&mut self.unread) {
-                let command = Command::SignalClosed(session);
+                let command = Command::SignalClosed(session, SignalEnd::ByUs);
                 self.shard.handle(now, Input::Command(command));
             }
             copies += self.drain_once(now);
@@ -380,7 +380,10 @@ impl Worker {
     /// Hands a notice on without waiting: a session that doesn't read is cut off, so that nobody
     /// else waits for it.
     fn notify(&mut self, session: SessionKey, notice: Notice) {
-        let last = matches!(notice, Notice::Left(_) | Notice::Refused(_));
+        let last = matches!(
+            notice,
+            Notice::Left(_) | Notice::Refused(_) | Notice::Replaced
+        );
         if let Notice::Joined(joined) = &notice {
             // Whether or not the session still listens: the shard holds the room now.
             self.directory.opened(&joined.room.name, self.id);

@@ -23,6 +23,8 @@ fn worker() -> Worker {
             media_sections: 9,
             candidates: 9,
             packets_per_second: 1000,
+            data_messages_per_second: 100,
+            data_queue_bytes: 64 * 1024,
             connect_timeout: Duration::from_secs(9),
             departure_timeout: Duration::from_secs(9),
         },
@@ -60,7 +62,7 @@ fn stay(worker: &mut Worker) -> (SessionKey, notices::Receiver, Arc<Directory>) 
         count: 1,
         bytes: 1000,
     });
-    let joining = placement.join(join(placement.session()), sender);
+    let joining = placement.open(Command::Join(Box::new(join(placement.session()))), sender);
     joining.now_or_never().unwrap().unwrap();
     worker.take_mail(mail.try_recv().unwrap(), Instant::now());
     (placement.session(), receiver, directory)

@@ -15,7 +15,8 @@ use crate::ids::{RoomName, SessionKey, TrackSid};
 use crate::media::counters::Counters;
 use crate::media::demux::Class;
 use crate::media::message::{
-    ClientInfo, Command, Join, Kind, Notice, Permissions, Quality, Request, TrackSettings,
+    ClientInfo, Command, Join, Kind, Notice, Permissions, Quality, Request, Resume, SignalEnd,
+    TrackSettings,
 };
 use crate::media::{Input, Limits, Output, Shard, ShardConfig};
 
@@ -49,6 +50,8 @@ pub struct Call {
     /// What clients sent, for tests that send something like it.
     pub kept: Vec<(SocketAddr, Vec<u8>)>,
     pub random: fastrand::Rng,
+    /// Sessions that others took the place of.
+    former: Vec<SessionKey>,
     steps: u32,
     down: Vec<(SocketAddr, Vec<u8>)>,
     up: Vec<(SocketAddr, Vec<u8>)>,
@@ -77,6 +80,8 @@ impl Call {
             media_sections: 256,
             candidates: 64,
             packets_per_second: 5000,
+            data_messages_per_second: 500,
+            data_queue_bytes: 1024 * 1024,
             connect_timeout: Duration::from_secs(15),
             departure_timeout: Duration::from_secs(20),
         };
@@ -98,6 +103,7 @@ impl Call {
             closed: Vec::new(),
             kept: Vec::new(),
             random: fastrand::Rng::with_seed(7),
+            former: Vec::new(),
             steps: 0,
             down: Vec::new(),
             up: Vec::new(),
@@ -189,10 +195,33 @@ impl Call {
 
     /// The signalling connection of a client ends.
     pub fn close_signalling(&mut self, who: Who) {
+        self.end_signalling(who, SignalEnd::ByClient);
+    }
+
+    /// The same, by either side.
+    pub fn end_signalling(&mut self, who: Who, end: SignalEnd) {
         let session = self[who].session;
-        let command = Command::SignalClosed(session);
+        let command = Command::SignalClosed(session, end);
         self.shard.handle(self.now, Input::Command(command));
         self.collect();
+    }
+
+    /// A client whose signalling broke takes its stay up again.
+    pub fn resume(&mut self, who: Who) {
+        let former = self[who].session;
+        let session = SessionKey(former.0 + 1000);
+        self.former.push(former);
+        let resume = Resume {
+            session,
+            room: "room".into(),
+            identity: self[who].identity.as_str().into(),
+            sid: None,
+        };
+        self[who].resumed(session);
+        self.shard
+            .handle(self.now, Input::Command(Command::Resume(resume)));
+        self.collect();
+        self.signal();
     }
 
     /// A client's process ends: nothing comes from it any more.
@@ -313,6 +342,9 @@ impl Call {
                             self.down.push((transmit.remote, datagram.to_vec()));
                         }
                     }
+                }
+                Output::Notice(session, notice) if self.former.contains(&session) => {
+                    assert_eq!(notice, Notice::Replaced);
                 }
                 Output::Notice(session, notice) => {
                     let client = self.clients.iter_mut().find(|who| who.session == session);

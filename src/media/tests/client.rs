@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use str0m::change::{SdpAnswer, SdpPendingOffer};
+use str0m::channel::ChannelId;
 use str0m::config::DtlsVersion;
 use str0m::media::{Direction, MediaKind, Mid, Rid, Simulcast, SimulcastLayer};
 use str0m::net::{Protocol, Receive};
@@ -55,7 +56,11 @@ pub struct Client {
     pub requests: Vec<Request>,
     /// Datagrams to the shard, with where they go.
     pub outbox: Vec<(SocketAddr, Vec<u8>)>,
+    /// Data messages that came.
+    pub mail: Vec<Vec<u8>>,
     rtc: Rtc,
+    channels: HashMap<String, ChannelId>,
+    restart_ice: bool,
     pool: Vec<Mid>,
     /// Sections on which nothing is sent any more.
     quiet: Vec<Mid>,
@@ -116,7 +121,10 @@ impl Client {
             sending: Vec::new(),
             requests: Vec::new(),
             outbox: Vec::new(),
+            mail: Vec::new(),
             rtc,
+            channels: HashMap::new(),
+            restart_ice: false,
             pool: Vec::new(),
             quiet: Vec::new(),
             offered: None,
@@ -160,6 +168,21 @@ impl Client {
         self.offer();
     }
 
+    /// Takes the session up again: whatever was under way is forgotten, and ICE starts over.
+    pub fn resumed(&mut self, session: SessionKey) {
+        self.session = session;
+        self.offered = None;
+        self.restart_ice = true;
+        self.offer();
+    }
+
+    /// Sends a data message; whether its channel took it.
+    pub fn say(&mut self, label: &str, message: &[u8]) -> bool {
+        let id = self.channels.get(label).copied();
+        let channel = id.and_then(|id| self.rtc.channel(id));
+        channel.is_some_and(|mut channel| channel.write(true, message).unwrap_or(false))
+    }
+
     fn offer_if_free(&mut self) {
         if self.offered.is_some() || !self.offer_again {
             return;
@@ -168,7 +191,12 @@ impl Client {
         let mut sdp = self.rtc.sdp_api();
         let first = self.offers == 0;
         if first {
-            sdp.add_channel("_reliable".to_owned());
+            for label in ["_lossy", "_reliable", "_data_track"] {
+                sdp.add_channel(label.to_owned());
+            }
+        }
+        if std::mem::take(&mut self.restart_ice) {
+            sdp.ice_restart(true);
         }
         // A quiet section was answered inactive, which str0m takes over. Clients keep offering.
         for mid in &self.pool {
@@ -341,6 +369,10 @@ impl Client {
     fn event(&mut self, now: Instant, event: Event) {
         match event {
             Event::Connected => self.connected = true,
+            Event::ChannelOpen(id, label) => {
+                self.channels.insert(label, id);
+            }
+            Event::ChannelData(message) => self.mail.push(message.data),
             Event::RtpPacket(packet) => self.received.push(Got {
                 at: now,
                 ssrc: *packet.header.ssrc,

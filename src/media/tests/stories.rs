@@ -68,7 +68,8 @@ fn two_people_hear_and_see_each_other() {
     assert_eq!(counters.srtp_suites[Suite::AeadAes256Gcm.index()], 2);
     assert_eq!(counters.srtp_suites.iter().sum::<u64>(), 2);
     assert_eq!(
-        counters.dropped, [0; 17],
+        counters.dropped.iter().sum::<u64>(),
+        0,
         "nothing of a good call is dropped"
     );
 }

@@ -18,8 +18,8 @@ use serde::Deserialize;
 
 use super::decode;
 use crate::config;
-use crate::ids::{RoomName, SessionKey};
-use crate::media::message::{ClientInfo, Join, Refusal};
+use crate::ids::{ParticipantSid, RoomName, SessionKey};
+use crate::media::message::{ClientInfo, Join, Refusal, Resume};
 use crate::signal::grant::{self, Grant};
 use crate::signal::{Signal, Stats, unix_now};
 
@@ -37,15 +37,24 @@ const BASE64URL: GeneralPurpose = GeneralPurpose::new(
 pub(super) struct Admission {
     pub room: RoomName,
     pub create_room: bool,
-    /// The client believes to have a session already.
-    pub resume: bool,
-    grant: Grant,
+    /// The stay that the client believes to have already.
+    pub resume: Option<Stay>,
+    pub grant: Grant,
     client: ClientInfo,
     auto_subscribe: bool,
     adaptive_stream: bool,
     /// Tracks and offer the client brought along; they are handled after the `JoinResponse`.
     pub tracks: Vec<proto::AddTrackRequest>,
     pub offer: Option<proto::SessionDescription>,
+}
+
+/// What a client says of the stay it wants to take up again.
+#[derive(Debug, Default)]
+pub(super) struct Stay {
+    /// Its id, from clients that know it.
+    pub sid: Option<ParticipantSid>,
+    /// What it believes to have; mostly a message of its own follows with that.
+    pub sync: Option<proto::SyncState>,
 }
 
 /// Why there is no join.
@@ -93,7 +102,10 @@ pub(super) fn admit(signal: &Signal, uri: &Uri, headers: &HeaderMap) -> Result<A
     let mut admission = Admission {
         room,
         create_room: signal.config.rooms.auto_create || grant.room_create,
-        resume: request.reconnect,
+        resume: request.reconnect.then(|| Stay {
+            sid: participant_sid(request.participant_sid),
+            sync: request.sync_state,
+        }),
         grant,
         client: client(request.client_info),
         auto_subscribe: false,
@@ -129,6 +141,16 @@ impl Admission {
         }
     }
 
+    /// The command for the shard, to take up the stay that the client believes to have.
+    pub fn to_resume(&self, stay: &Stay, session: SessionKey) -> Resume {
+        Resume {
+            session,
+            room: self.room.clone(),
+            identity: self.grant.identity.clone(),
+            sid: stay.sid.clone(),
+        }
+    }
+
     /// Adds what the client says of itself, where the token allows that.
     fn describe(
         &mut self,
@@ -160,7 +182,7 @@ impl Refused {
             Self::Token(refused) => refused.status(),
             Self::TokenMissing | Self::NotBearer => 401,
             Self::Query | Self::JoinRequestMissing | Self::JoinRequest | Self::TooLong => 400,
-            Self::Shard(Refusal::RoomMissing) => 404,
+            Self::Shard(Refusal::RoomMissing | Refusal::StayUnknown) => 404,
             Self::Shard(Refusal::Internal) | Self::Internal => 500,
             Self::Shard(_) | Self::Timeout => 503,
         }
@@ -195,6 +217,7 @@ impl fmt::Display for Refused {
             Self::Shard(Refusal::RoomFull) => "the room is full",
             Self::Shard(Refusal::NodeFull) => "this node is full",
             Self::Shard(Refusal::ShuttingDown) => "this node is shutting down",
+            Self::Shard(Refusal::StayUnknown) => "unknown session",
             Self::Shard(Refusal::Internal) | Self::Internal => "internal error",
             Self::Timeout => "the room did not answer in time",
         })
@@ -244,6 +267,10 @@ fn inflate(bytes: &[u8], bytes_max: usize) -> Result<Vec<u8>, Refused> {
     let result = decoder.read_to_end(&mut inflated);
     result.map_err(|_| Refused::JoinRequest)?;
     Ok(inflated)
+}
+
+fn participant_sid(text: String) -> Option<ParticipantSid> {
+    (!text.is_empty()).then(|| text.into())
 }
 
 fn client(info: Option<proto::ClientInfo>) -> ClientInfo {

@@ -6,15 +6,17 @@
 //! 101, JoinResponse <- session <- Joined --------------------+-- Refused -> 404, 503, 500
 //! ```
 //!
+//! A resume takes the same way, with `Resume` for `Join` and `ReconnectResponse` in its answer.
+//!
 //! The upgrade is answered only when the shard has answered the join, so that a refusal is an HTTP
 //! error, which clients can interpret, and not a closed socket. `request` reads what clients send,
 //! `wire` writes what they get. What is not here yet: joins by query parameters (`/rtc` of old
-//! clients; its absence is a 404), and resumes (every session is unknown, which clients take as
-//! the order to join anew).
+//! clients; its absence is a 404).
 
 mod decode;
 mod join;
 mod pace;
+mod pass;
 mod request;
 mod session;
 mod wire;
@@ -37,9 +39,9 @@ use axum::routing::get;
 use super::http::Slot;
 use super::{Signal, Stats, not_found};
 use crate::directory::notices;
-use crate::media::message::{Joined, Notice, Refusal};
+use crate::media::message::{Notice, Refusal};
 use join::{Admission, Refused};
-use session::{Link, Session};
+use session::{Link, Opening, Session};
 
 /// The shard answers a join in milliseconds. Clients give the upgrade 5 s and more.
 pub(super) const JOIN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -60,7 +62,7 @@ async fn validate(
     headers: HeaderMap,
 ) -> Result<&'static str, Refused> {
     let admission = join::admit(&signal, &uri, &headers)?;
-    if !admission.resume {
+    if admission.resume.is_none() {
         signal.directory.admits(&admission.room)?;
         if !admission.create_room && !signal.directory.exists(&admission.room) {
             return Err(Refusal::RoomMissing.into());
@@ -122,44 +124,51 @@ async fn join_room(
     let upgrade = upgrade
         .max_message_size(message_max)
         .max_frame_size(message_max);
-    if admission.resume {
-        Stats::count(&signal.stats.resumes_unknown);
-        let stats = signal.stats.clone();
-        return Ok(upgrade.on_upgrade(move |socket| async move {
-            session::decline_resume(socket, &stats).await;
-            drop(slot);
-        }));
-    }
-    let (link, joined) = tokio::time::timeout(JOIN_TIMEOUT, ask_shard(signal, &admission))
-        .await
-        .map_err(|_| Refused::Timeout)??;
+    let asked = tokio::time::timeout(JOIN_TIMEOUT, ask_shard(signal, &admission)).await;
+    let (link, opening) = match asked.map_err(|_| Refused::Timeout)? {
+        // Said in a session, since clients take any HTTP error for one of the network.
+        Err(Refused::Shard(Refusal::StayUnknown)) => {
+            Stats::count(&signal.stats.resumes_unknown);
+            let stats = signal.stats.clone();
+            return Ok(upgrade.on_upgrade(move |socket| async move {
+                session::decline_resume(socket, &stats).await;
+                drop(slot);
+            }));
+        }
+        asked => asked?,
+    };
     tracing::info!(
-        participant = ?joined.participant.sid,
-        room = ?joined.room.sid,
-        identity = ?joined.participant.identity,
+        participant = ?opening.participant().sid,
+        room = ?opening.room().sid,
+        identity = ?opening.participant().identity,
+        resumed = admission.resume.is_some(),
         "joined"
     );
-    let session = Session::new(signal.clone(), link, admission, joined);
+    let session = Session::new(signal.clone(), link, admission, opening);
     Ok(upgrade.on_upgrade(move |socket| async move {
         session.run(socket).await;
         drop(slot);
     }))
 }
 
-/// Posts the join and waits for what the shard says to it.
-async fn ask_shard(signal: &Signal, admission: &Admission) -> Result<(Link, Box<Joined>), Refused> {
-    let placement = signal.directory.place(&admission.room)?;
+/// Posts the join or resume and waits for what the shard says to it.
+async fn ask_shard(signal: &Signal, admission: &Admission) -> Result<(Link, Opening), Refused> {
+    let placement = match admission.resume {
+        Some(_) => signal.directory.find(&admission.room)?,
+        None => signal.directory.place(&admission.room)?,
+    };
     let limits = &signal.config.limits;
     let (sender, notices) = notices::queue(notices::Bounds {
         count: limits.pending_notices,
         bytes: limits.pending_notice_bytes.get(),
     });
     let mut link = Link::new(placement, notices, limits.sdp_bytes.get());
-    link.join(admission, sender)
+    link.open(admission, sender)
         .await
         .map_err(|_| Refused::Internal)?;
     match link.notices.recv().await {
-        Some(Notice::Joined(joined)) => Ok((link, joined)),
+        Some(Notice::Joined(joined)) => Ok((link, Opening::Joined(joined))),
+        Some(Notice::Resumed(resumed)) => Ok((link, Opening::Resumed(resumed))),
         Some(Notice::Refused(refusal)) => {
             link.is_over();
             Err(refusal.into())

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use super::wire;
 use crate::ids::TrackSid;
 use crate::media::message::{
-    AddTrack, CodecInfo, Kind, LayerInfo, Quality, Request, Source, TrackSettings,
+    AddTrack, CodecInfo, Kind, LayerInfo, Quality, Request, Source, Sync, TrackSettings,
 };
 use crate::signal::unix_now;
 
@@ -54,6 +54,7 @@ pub(super) fn interpret(message: Asked) -> Action {
         }),
         Asked::Subscription(update) => subscription(update),
         Asked::TrackSetting(update) => track_settings(update),
+        Asked::SyncState(state) => Action::Ask(sync(state)),
         Asked::Leave(_) => Action::Ask(Request::Leave),
         Asked::Ping(_) => Action::Reply(Box::new(Reply::Pong(unix_millis()))),
         Asked::PingReq(ping) => Action::Reply(Box::new(Reply::PongResp(proto::Pong {
@@ -78,6 +79,23 @@ pub(super) fn offer(offer: proto::SessionDescription) -> Request {
         id: offer.id,
         sdp: offer.sdp,
     }
+}
+
+/// What a client that resumed believes to have. Offer and answer of its last negotiation are not
+/// needed: it restarts ICE by a new offer. Nor are the numbers of the data messages it has: they
+/// come by a transport that outlives the break.
+pub(super) fn sync(state: proto::SyncState) -> Request {
+    let published = state.publish_tracks.into_iter();
+    let published = published.filter_map(|published| Some(published.track?.sid));
+    let subscription = state.subscription.unwrap_or_default();
+    Request::Sync(Box::new(Sync {
+        published: sids(published),
+        subscriptions: (
+            named(subscription.track_sids, subscription.participant_tracks),
+            subscription.subscribe,
+        ),
+        disabled: sids(state.track_sids_disabled),
+    }))
 }
 
 pub(super) fn add_track(request: proto::AddTrackRequest) -> Action {
@@ -215,12 +233,17 @@ fn sids(texts: impl IntoIterator<Item = String>) -> Vec<TrackSid> {
 }
 
 fn subscription(update: proto::UpdateSubscription) -> Action {
-    let of_participants = update.participant_tracks.into_iter();
-    let of_participants = of_participants.flat_map(|tracks| tracks.track_sids);
     Action::Ask(Request::Subscribe {
-        tracks: sids(update.track_sids.into_iter().chain(of_participants)),
+        tracks: named(update.track_sids, update.participant_tracks),
         subscribed: update.subscribe,
     })
+}
+
+/// Tracks by themselves and by those who publish them.
+fn named(tracks: Vec<String>, of_participants: Vec<proto::ParticipantTracks>) -> Vec<TrackSid> {
+    let of_participants = of_participants.into_iter();
+    let of_participants = of_participants.flat_map(|tracks| tracks.track_sids);
+    sids(tracks.into_iter().chain(of_participants))
 }
 
 fn track_settings(update: proto::UpdateTrackSettings) -> Action {

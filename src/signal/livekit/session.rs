@@ -20,11 +20,13 @@ use tungstenite::error::{Error as SocketError, ProtocolError};
 use super::decode;
 use super::join::Admission;
 use super::pace::{Offers, Pace};
+use super::pass::Pass;
 use super::request::{self, Action};
 use super::wire;
 use crate::directory::{Placement, WorkerGone, notices};
 use crate::media::message::{
-    Command, Departure, Joined, LeaveAction, LeaveReason, Notice, Request,
+    Command, Departure, Joined, LeaveAction, LeaveReason, Notice, ParticipantInfo, Request,
+    Resumed, RoomInfo, SignalEnd,
 };
 use crate::signal::{Signal, Stats};
 
@@ -44,15 +46,40 @@ pub(super) struct Link {
     placement: Placement,
     pub notices: notices::Receiver,
     offers: Offers,
+    /// The shard knows that the session ended.
     over: bool,
+    /// Who ended the signalling connection, should the stay go on.
+    end: SignalEnd,
 }
 
-/// A session whose join was accepted.
+/// What the shard says to a join or resume that it accepts.
+pub(super) enum Opening {
+    Joined(Box<Joined>),
+    Resumed(Box<Resumed>),
+}
+
+impl Opening {
+    pub fn participant(&self) -> &ParticipantInfo {
+        match self {
+            Self::Joined(joined) => &joined.participant,
+            Self::Resumed(resumed) => &resumed.participant,
+        }
+    }
+
+    pub fn room(&self) -> &RoomInfo {
+        match self {
+            Self::Joined(joined) => &joined.room,
+            Self::Resumed(resumed) => &resumed.room,
+        }
+    }
+}
+
+/// A session whose join or resume was accepted.
 pub(super) struct Session {
     signal: Arc<Signal>,
     link: Link,
     admission: Admission,
-    joined: Box<Joined>,
+    opening: Opening,
 }
 
 /// Why a session ends.
@@ -64,6 +91,10 @@ enum End {
     ClientLeft,
     /// The shard said that the stay is over.
     Left(LeaveReason),
+    /// Another session has taken the stay over.
+    Replaced,
+    /// The client's media is gone; it was told to come back.
+    MediaLost,
     /// The client didn't read.
     SlowReader,
     /// A message was larger than allowed.
@@ -99,16 +130,22 @@ impl Link {
             notices,
             offers: Offers::new(sdp_bytes_max),
             over: false,
+            end: SignalEnd::ByUs,
         }
     }
 
-    pub async fn join(
+    /// Asks for what the client wants: a stay, or the one it has.
+    pub async fn open(
         &self,
         admission: &Admission,
         notices: notices::Sender,
     ) -> Result<(), WorkerGone> {
-        let join = admission.to_join(self.placement.session());
-        self.placement.join(join, notices).await
+        let session = self.placement.session();
+        let command = match &admission.resume {
+            Some(stay) => Command::Resume(admission.to_resume(stay, session)),
+            None => Command::Join(Box::new(admission.to_join(session))),
+        };
+        self.placement.open(command, notices).await
     }
 
     /// The shard knows that the session ended.
@@ -171,18 +208,18 @@ impl Link {
 impl Drop for Link {
     fn drop(&mut self) {
         if !self.over {
-            self.placement.post_closed();
+            self.placement.post_closed(self.end);
         }
     }
 }
 
 impl Session {
-    pub fn new(signal: Arc<Signal>, link: Link, admission: Admission, joined: Box<Joined>) -> Self {
+    pub fn new(signal: Arc<Signal>, link: Link, admission: Admission, opening: Opening) -> Self {
         Self {
             signal,
             link,
             admission,
-            joined,
+            opening,
         }
     }
 
@@ -192,14 +229,16 @@ impl Session {
             signal,
             mut link,
             admission,
-            joined,
+            opening,
         } = self;
         let _open = OpenSession::new(signal.stats.clone());
-        let participant = joined.participant.sid.clone();
-        let identity = joined.participant.identity.clone();
+        let participant = opening.participant().sid.clone();
+        let identity = opening.participant().identity.clone();
+        let mut pass = Pass::new(admission.grant.clone());
         let mut wire = Wire::new(socket, signal.stats.clone());
-        let end = match welcome(&signal, &mut link, &mut wire, admission, *joined).await {
-            Ok(()) => converse(&signal, &mut link, &mut wire).await,
+        let welcome = welcome(&signal, &mut link, &mut wire, admission, opening, &mut pass);
+        let end = match welcome.await {
+            Ok(()) => converse(&signal, &mut link, &mut wire, &mut pass).await,
             Err(end) => end,
         };
         if let Some(departure) = end.farewell() {
@@ -210,7 +249,13 @@ impl Session {
                 tracing::debug!(?unsaid, "no farewell");
             }
         }
-        link.over |= matches!(end, End::ClientLeft | End::Left(_));
+        link.over |= matches!(
+            end,
+            End::ClientLeft | End::Left(_) | End::Replaced | End::MediaLost
+        );
+        if end == End::SocketClosed {
+            link.end = SignalEnd::ByClient;
+        }
         end.count(&signal.stats);
         tracing::info!(?participant, ?identity, ?end, "signalling ended");
         // The shard learns of it now, and not when a slow client has closed.
@@ -219,13 +264,15 @@ impl Session {
     }
 }
 
-/// Writes the `JoinResponse`, then hands on what the client brought along, in this order.
+/// Writes the `JoinResponse` or `ReconnectResponse`, then hands on what the client brought along,
+/// in this order.
 async fn welcome(
     signal: &Signal,
     link: &mut Link,
     wire: &mut Wire,
     admission: Admission,
-    joined: Joined,
+    opening: Opening,
+    pass: &mut Pass,
 ) -> Result<(), End> {
     let config = &signal.config;
     let departure_timeout = config.rooms.departure_timeout.as_secs();
@@ -235,7 +282,18 @@ async fn welcome(
         participants_per_room: u32::try_from(config.limits.participants_per_room)
             .unwrap_or(u32::MAX),
     };
-    wire.write(wire::join_response(joined, &node)).await?;
+    match opening {
+        Opening::Joined(joined) => wire.write(wire::join_response(*joined, &node)).await?,
+        Opening::Resumed(resumed) => {
+            for reply in wire::reconnect(*resumed, &node) {
+                wire.write(reply).await?;
+            }
+        }
+    }
+    renew(signal, wire, pass).await?;
+    if let Some(sync) = admission.resume.and_then(|stay| stay.sync) {
+        link.ask(request::sync(sync)).await?;
+    }
     for track in admission.tracks {
         act(request::add_track(track), link, wire).await?;
     }
@@ -245,7 +303,7 @@ async fn welcome(
     Ok(())
 }
 
-async fn converse(signal: &Signal, link: &mut Link, wire: &mut Wire) -> End {
+async fn converse(signal: &Signal, link: &mut Link, wire: &mut Wire, pass: &mut Pass) -> End {
     let mut pace = Pace::new(signal.config.limits.signal_requests_per_second);
     let mut ping = interval_at(Instant::now() + PING_INTERVAL, PING_INTERVAL);
     ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -258,6 +316,7 @@ async fn converse(signal: &Signal, link: &mut Link, wire: &mut Wire) -> End {
                     if matches!(notice, Notice::Answer { .. }) {
                         link.offers.answered();
                     }
+                    pass.follow(&notice);
                     tell(wire, notice).await
                 }
                 // The worker drops the channel when it is full, and with its own end.
@@ -273,6 +332,7 @@ async fn converse(signal: &Signal, link: &mut Link, wire: &mut Wire) -> End {
             () = sleep_until(held.unwrap_or_else(Instant::now)), if held.is_some() => {
                 link.release_offer().await
             }
+            () = sleep_until(pass.due()) => renew(signal, wire, pass).await,
             _ = ping.tick() => wire.send(Message::Ping(Default::default())).await,
         };
         match step {
@@ -286,19 +346,26 @@ async fn converse(signal: &Signal, link: &mut Link, wire: &mut Wire) -> End {
     }
 }
 
+/// Gives the client a new token.
+async fn renew(signal: &Signal, wire: &mut Wire, pass: &mut Pass) -> Result<(), End> {
+    match pass.renew(signal) {
+        Some(token) => wire.write(Reply::RefreshToken(token)).await,
+        None => Ok(()),
+    }
+}
+
 /// Passes a notice on.
 async fn tell(wire: &mut Wire, notice: Notice) -> Result<(), End> {
-    let left = match &notice {
-        Notice::Left(departure) => Some(departure.reason),
+    let end = match &notice {
+        Notice::Left(departure) => Some(End::Left(departure.reason)),
+        Notice::Replaced => Some(End::Replaced),
+        Notice::MediaLost => Some(End::MediaLost),
         _ => None,
     };
     if let Some(reply) = wire::reply(notice) {
         wire.write(reply).await?;
     }
-    match left {
-        Some(reason) => Err(End::Left(reason)),
-        None => Ok(()),
-    }
+    end.map_or(Ok(()), Err)
 }
 
 /// Deals with what came from the socket.
@@ -341,7 +408,7 @@ async fn act(action: Action, link: &mut Link, wire: &mut Wire) -> Result<(), End
     }
 }
 
-/// Tells a client that wants a session back to join anew: we keep none.
+/// Tells a client whose stay is over to join anew.
 pub(super) async fn decline_resume(socket: WebSocket, stats: &Arc<Stats>) {
     let mut wire = Wire::new(socket, stats.clone());
     let leave = wire::leave(Departure {

@@ -1,5 +1,7 @@
 //! What a client gets: notices and their parts as protobuf messages.
 
+use std::sync::Arc;
+
 use livekit_protocol as proto;
 use proto::request_response::{Reason, Request as Echo};
 use proto::signal_response::Message as Reply;
@@ -7,7 +9,8 @@ use proto::signal_response::Message as Reply;
 use crate::ids::TrackSid;
 use crate::media::message::{
     AddTrack, Departure, Joined, Kind, LayerInfo, LeaveAction, LeaveReason, Notice,
-    ParticipantInfo, ParticipantState, Permissions, Quality, Source, TrackInfo, TrackRefusal,
+    ParticipantInfo, ParticipantState, Permissions, Quality, Resumed, RoomInfo, Source, TrackInfo,
+    TrackRefusal,
 };
 
 /// The video codec we forward.
@@ -41,49 +44,94 @@ pub(super) struct Node<'a> {
 }
 
 pub(super) fn join_response(joined: Joined, node: &Node<'_>) -> Reply {
-    let codec = |mime: &str| proto::Codec {
-        mime: mime.to_owned(),
-        ..Default::default()
-    };
     let room = joined.room;
-    // With a video codec in this list clients offer at once; the first one is their fallback.
-    let codecs = vec![codec(VP8), codec(OPUS)];
     Reply::Join(proto::JoinResponse {
         fast_publish: joined.participant.permissions.publish,
         participant: Some(participant(&joined.participant)),
         other_participants: joined.others.iter().map(|info| participant(info)).collect(),
         server_version: VERSION.to_owned(),
-        server_info: Some(proto::ServerInfo {
-            edition: proto::server_info::Edition::Standard as i32,
-            version: VERSION.to_owned(),
-            protocol: PROTOCOL,
-            node_id: node.id.to_owned(),
-            ..Default::default()
-        }),
+        server_info: Some(node.server_info()),
         ping_timeout: PING_TIMEOUT,
         ping_interval: PING_INTERVAL,
-        sif_trailer: room.sif_trailer,
-        room: Some(proto::Room {
-            sid: room.sid.as_str().to_owned(),
-            name: room.name.as_str().to_owned(),
-            departure_timeout: node.departure_timeout,
-            max_participants: node.participants_per_room,
-            creation_time: room.created_at_ms / 1000,
-            creation_time_ms: room.created_at_ms,
-            enabled_codecs: codecs.clone(),
-            num_participants: room.participants,
-            num_publishers: room.publishers,
-            ..Default::default()
-        }),
-        enabled_publish_codecs: codecs,
+        sif_trailer: room.sif_trailer.clone(),
+        room: Some(node.room(room)),
+        enabled_publish_codecs: codecs(),
         ..Default::default()
     })
 }
 
-/// The message for a notice; `Joined` and `Refused` come once and have their own ways.
+/// What a client is told first that took its stay up again, in this order: a client that finds
+/// anything else before the `ReconnectResponse` takes the resume as failed.
+pub(super) fn reconnect(resumed: Resumed, node: &Node<'_>) -> Vec<Reply> {
+    let response = proto::ReconnectResponse {
+        server_info: Some(node.server_info()),
+        last_message_seq: resumed.last_sequence,
+        ..Default::default()
+    };
+    let update = |infos: &[Arc<ParticipantInfo>], own: Option<&ParticipantInfo>| {
+        let infos = infos.iter().map(|info| &**info).chain(own);
+        Reply::Update(proto::ParticipantUpdate {
+            participants: infos.map(participant).collect(),
+        })
+    };
+    let mut replies = vec![Reply::Reconnect(response)];
+    if !resumed.gone.is_empty() {
+        replies.push(update(&resumed.gone, None));
+    }
+    replies.push(update(&resumed.others, Some(&resumed.participant)));
+    replies.push(Reply::RoomUpdate(proto::RoomUpdate {
+        room: Some(node.room(resumed.room)),
+    }));
+    replies
+}
+
+impl Node<'_> {
+    fn server_info(&self) -> proto::ServerInfo {
+        proto::ServerInfo {
+            edition: proto::server_info::Edition::Standard as i32,
+            version: VERSION.to_owned(),
+            protocol: PROTOCOL,
+            node_id: self.id.to_owned(),
+            ..Default::default()
+        }
+    }
+
+    fn room(&self, room: RoomInfo) -> proto::Room {
+        proto::Room {
+            sid: room.sid.as_str().to_owned(),
+            name: room.name.as_str().to_owned(),
+            departure_timeout: self.departure_timeout,
+            max_participants: self.participants_per_room,
+            creation_time: room.created_at_ms / 1000,
+            creation_time_ms: room.created_at_ms,
+            enabled_codecs: codecs(),
+            num_participants: room.participants,
+            num_publishers: room.publishers,
+            ..Default::default()
+        }
+    }
+}
+
+/// What may be published. With a video codec in this list clients offer at once; the first one is
+/// their fallback.
+fn codecs() -> Vec<proto::Codec> {
+    let codec = |mime: &str| proto::Codec {
+        mime: mime.to_owned(),
+        ..Default::default()
+    };
+    vec![codec(VP8), codec(OPUS)]
+}
+
+/// The message for a notice; `Joined`, `Resumed` and `Refused` come once and have their own ways.
 pub(super) fn reply(notice: Notice) -> Option<Reply> {
     Some(match notice {
-        Notice::Joined(_) | Notice::Refused(_) => return None,
+        Notice::Joined(_) | Notice::Resumed(_) | Notice::Refused(_) => return None,
+        // The client has another connection already; this one just closes.
+        Notice::Replaced => return None,
+        Notice::MediaLost => leave(Departure {
+            reason: LeaveReason::ConnectionTimeout,
+            action: LeaveAction::Resume,
+        }),
         Notice::Answer {
             id,
             sdp,

@@ -22,7 +22,7 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 use crate::config::{Config, DEV_KEY, DEV_SECRET, Secret, Sources};
 use crate::directory::notices;
 use crate::directory::{Directory, Limits, Mail, Seat};
-use crate::ids::{Identity, SessionKey};
+use crate::ids::{Identity, RoomName, SessionKey};
 use crate::media::message::*;
 use crate::signal::grant::Grant;
 use crate::signal::{Stats, serve, unix_now};
@@ -123,6 +123,7 @@ impl House {
     pub async fn joined(&self) -> Client {
         let mut client = self.connect(&plain_join(), &token("anna")).await;
         assert!(matches!(client.read().await, Reply::Join(_)));
+        assert!(matches!(client.read().await, Reply::RefreshToken(_)));
         client
     }
 
@@ -248,7 +249,17 @@ async fn pretend(mut mail: mpsc::Receiver<Mail>, heard: mpsc::UnboundedSender<St
                 };
                 (join.session, notice)
             }
-            Mail::Command(Command::SignalClosed(session)) => {
+            Mail::Command(Command::Resume(resume)) => {
+                let _ = heard.send("resume".to_owned());
+                let notice = match resume.sid {
+                    Some(sid) if sid == participant("", 0).sid => {
+                        Notice::Resumed(Box::new(resumed(&resume.room, &resume.identity)))
+                    }
+                    _ => Notice::Refused(Refusal::StayUnknown),
+                };
+                (resume.session, notice)
+            }
+            Mail::Command(Command::SignalClosed(session, _)) => {
                 let _ = heard.send("closed".to_owned());
                 sessions.remove(&session);
                 continue;
@@ -325,6 +336,23 @@ fn joined(join: &Join) -> Joined {
             ..participant("", 0)
         }),
         others: vec![participant("bert", 3).into()],
+    }
+}
+
+fn resumed(room: &RoomName, identity: &Identity) -> Resumed {
+    Resumed {
+        room: RoomInfo {
+            sid: "RM_abcdefghijkl".into(),
+            name: room.clone(),
+            participants: 2,
+            publishers: 0,
+            sif_trailer: vec![7; 32],
+            created_at_ms: 1_700_000_000_123,
+        },
+        participant: participant(identity.as_str(), 0).into(),
+        gone: vec![participant("carl", 0).into()],
+        others: vec![participant("bert", 0).into()],
+        last_sequence: 41,
     }
 }
 

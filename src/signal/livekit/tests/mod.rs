@@ -14,6 +14,7 @@ use proto::signal_response::Message as Reply;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
+use crate::ids::WorkerId;
 use house::{House, grant, join_request, plain_join, token, wrap};
 
 const UPGRADE: &str = "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
@@ -219,6 +220,7 @@ async fn tracks_and_offer_of_the_join_follow_the_join_response() {
         .connect(&wrap(&request, true, true), &token("anna"))
         .await;
     assert!(matches!(client.read().await, Reply::Join(_)));
+    assert!(matches!(client.read().await, Reply::RefreshToken(_)));
     let Reply::TrackPublished(published) = client.read().await else {
         panic!("no TrackPublished");
     };
@@ -340,7 +342,38 @@ async fn a_leave_ends_the_session_and_a_lost_socket_is_reported() {
 }
 
 #[tokio::test]
-async fn a_resume_is_told_to_join_anew() {
+async fn a_resume_begins_with_the_reconnect_response() {
+    let mut house = House::new().await;
+    let mut first = house.joined().await;
+    // As the worker does, of which this house has none.
+    house.directory.opened(&"red".into(), WorkerId(0));
+    let mut request = join_request();
+    request.reconnect = true;
+    request.participant_sid = "PA_abcdefghijkl".to_owned();
+    let text = wrap(&request, true, true);
+    let mut client = house.connect(&text, &token("anna")).await;
+    let Reply::Reconnect(response) = client.read().await else {
+        panic!("no reconnect response");
+    };
+    assert_eq!(response.last_message_seq, 41);
+    assert!(!response.server_info.unwrap().version.is_empty());
+    let mut told = Vec::new();
+    for _ in 0..2 {
+        let Reply::Update(update) = client.read().await else {
+            panic!("no update");
+        };
+        told.extend(update.participants.into_iter().map(|info| info.identity));
+    }
+    assert_eq!(told, ["carl", "bert", "anna"]);
+    assert!(matches!(client.read().await, Reply::RoomUpdate(_)));
+    assert!(matches!(client.read().await, Reply::RefreshToken(_)));
+    assert_eq!(house.hears().await, "join");
+    assert_eq!(house.hears().await, "resume");
+    first.say(Ask::Leave(Default::default())).await;
+}
+
+#[tokio::test]
+async fn an_unknown_resume_is_told_to_join_anew() {
     let mut house = House::new().await;
     let mut request = join_request();
     request.reconnect = true;

@@ -47,6 +47,7 @@ async fn an_offer_too_large_does_not_reach_the_shard() {
     let join = wrap(&request, true, true);
     let mut client = house.connect(&join, &token("anna")).await;
     assert!(matches!(client.read().await, Reply::Join(_)));
+    assert!(matches!(client.read().await, Reply::RefreshToken(_)));
     assert_eq!(farewell(&mut client).await.action(), Action::Reconnect);
     assert_eq!(house.stats.oversized_offers.load(Relaxed), 2);
 }

@@ -1,0 +1,169 @@
+//! Stays that outlive their signalling: lost media, the client that comes back, and what it has to
+//! be told again.
+//!
+//! ```text
+//!              signalling breaks                 Resume: another session
+//!   stay  ----------------------->  stay goes on -----------------------> stay, told again
+//!     |                                  | 5 s silent, closed by the client
+//!     | 15 s silent: MediaLost           | or 20 s silent
+//!     v                                  v
+//!   stay without signalling ---------> over
+//! ```
+//!
+//! Media needs no resuming: its path, keys and numbers are the participant's, not the session's.
+//! The client restarts ICE by an offer of its own.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::message::{
+    Departure, LeaveAction, LeaveReason, Notice, ParticipantInfo, ParticipantState, Resumed,
+    SignalEnd, Sync, TrackSettings,
+};
+use super::room::Room;
+use super::shard::Core;
+use crate::ids::{Identity, ParticipantSid, SessionKey, TrackSid};
+
+/// Who left a room lately, oldest first.
+#[derive(Debug, Default)]
+pub struct Departed(VecDeque<(Instant, Arc<ParticipantInfo>)>);
+
+impl Departed {
+    /// Longer than any client tries to come back: JavaScript gives up after 50 s.
+    const KEPT: Duration = Duration::from_secs(60);
+
+    /// More than that only leave together when a room ends. Of those beyond, a client that was
+    /// away learns nothing until it joins anew.
+    const COUNT_MAX: usize = 256;
+
+    /// Somebody left.
+    pub fn note(&mut self, info: Arc<ParticipantInfo>, now: Instant) {
+        let old = |at: &Instant| now.saturating_duration_since(*at) >= Self::KEPT;
+        while self.0.len() >= Self::COUNT_MAX || self.0.front().is_some_and(|(at, _)| old(at)) {
+            self.0.pop_front();
+        }
+        self.0.push_back((now, info));
+    }
+
+    fn since(&self, earliest: Instant) -> impl Iterator<Item = &Arc<ParticipantInfo>> {
+        let lately = self.0.iter().filter(move |(at, _)| *at >= earliest);
+        lately.map(|(_, info)| info)
+    }
+}
+
+/// Media silent for this long: ICE of the client has failed or is about to.
+const MEDIA_LOST_AFTER: Duration = Duration::from_secs(15);
+
+/// The answer to an announcement may have been lost if the track is younger than this: clients wait
+/// for it for 10 s.
+const ANNOUNCED_LATELY: Duration = Duration::from_secs(15);
+
+impl Room {
+    /// The slot of the stay that a client means, if it goes on.
+    pub fn stay(&self, identity: &Identity, sid: Option<&ParticipantSid>) -> Option<u32> {
+        let slot = *self.by_identity.get(identity)?;
+        let participant = self.participants.get(slot as usize)?;
+        let meant = sid.is_none_or(|sid| *sid == participant.sid);
+        meant.then_some(slot)
+    }
+
+    /// `session` takes the stay in `slot` over.
+    pub fn resume(&mut self, core: &mut Core, slot: u32, session: SessionKey, now: Instant) {
+        let key = self.peer_key(slot);
+        let participant = &mut self.participants[slot as usize];
+        let former = std::mem::replace(&mut participant.session, session);
+        participant.signal_closed = None;
+        // The client restarts ICE now, which takes a moment.
+        participant.heard = now;
+        participant.sections.resumed();
+        core.sessions.remove(&former);
+        core.sessions.insert(session, key);
+        core.notify(former, Notice::Replaced);
+        core.counters.resumes += 1;
+        let joined = self.participants[slot as usize].joined;
+        let gone = self
+            .departed
+            .since(joined)
+            .filter(|info| !self.by_identity.contains_key(&info.identity));
+        let resumed = Resumed {
+            room: self.info(),
+            participant: self.info_of(slot),
+            gone: gone.cloned().collect(),
+            others: self.others(slot),
+            last_sequence: self.participants[slot as usize].mailbox.last_sequence(),
+        };
+        core.notify(session, Notice::Resumed(Box::new(resumed)));
+        self.tell_again(core, slot, now);
+    }
+
+    /// What a client waits for, and may have been told while it could not hear.
+    fn tell_again(&mut self, core: &mut Core, slot: u32, now: Instant) {
+        let participant = &self.participants[slot as usize];
+        let session = participant.session;
+        let waiting = participant.pending.iter().filter(|pending| !pending.queued);
+        for pending in waiting {
+            core.notify(session, pending.notice());
+        }
+        for key in &participant.published {
+            let track = &self.tracks[key.0 as usize];
+            if now.saturating_duration_since(track.resumed) < ANNOUNCED_LATELY {
+                let notice = Notice::TrackPublished {
+                    cid: track.info.announced.cid.clone(),
+                    track: Box::new(track.info.clone()),
+                };
+                core.notify(session, notice);
+            }
+        }
+        self.ask_for_sections(core, slot, now);
+    }
+
+    /// A client that resumed says what it believes to have.
+    pub fn sync(&mut self, core: &mut Core, slot: u32, sync: &Sync, now: Instant) {
+        let own = |sid: &TrackSid| {
+            let participant = &self.participants[slot as usize];
+            let published = self.by_sid.get(sid);
+            published.is_some_and(|key| participant.published.contains(key))
+                || participant
+                    .pending
+                    .iter()
+                    .any(|pending| pending.sid == *sid)
+        };
+        if !sync.published.iter().all(own) {
+            let departure = Departure {
+                reason: LeaveReason::StateMismatch,
+                action: LeaveAction::Reconnect,
+            };
+            return self.leave(core, slot, departure, now);
+        }
+        let subscribed: Vec<_> = self.participants[slot as usize].leg.tracks().collect();
+        for key in subscribed {
+            let sid = self[key].info.sid.clone();
+            let participant = &self.participants[slot as usize];
+            let known = participant.wishes.get(&sid).and_then(|wish| wish.settings);
+            let settings = known.unwrap_or(TrackSettings::initial(participant.adaptive_stream));
+            let disabled = sync.disabled.contains(&sid);
+            if settings.disabled != disabled {
+                let settings = TrackSettings {
+                    disabled,
+                    ..settings
+                };
+                self.update_settings(core, slot, &[sid], settings, now);
+            }
+        }
+        let (tracks, subscribed) = &sync.subscriptions;
+        self.update_subscriptions(core, slot, tracks, *subscribed, now);
+    }
+
+    /// Tells a client whose media is gone to take its session up again, and lets go of signalling:
+    /// a client that doesn't know of the loss yet must not go on as if nothing were.
+    pub fn notice_lost_media(&mut self, core: &mut Core, slot: u32, now: Instant) {
+        let participant = &mut self.participants[slot as usize];
+        let silent = now.saturating_duration_since(participant.heard) >= MEDIA_LOST_AFTER;
+        let active = participant.state == ParticipantState::Active;
+        if silent && active && participant.signal_closed.is_none() {
+            participant.signal_closed = Some(SignalEnd::ByUs);
+            core.notify(participant.session, Notice::MediaLost);
+        }
+    }
+}
