@@ -91,6 +91,53 @@ impl Cipher {
         }
     }
 
+    /// Replaces the empty `out` by the plain packet; it stays empty on error. `header_len` is
+    /// checked here, and nothing else was before.
+    pub(super) fn open_rtp(
+        &self,
+        sealed: &[u8],
+        header_len: usize,
+        index: u64,
+        out: &mut Vec<u8>,
+    ) -> Result<(), OpenError> {
+        let tag_len = match self {
+            Self::CounterMode(_) => CM_TAG,
+            Self::Gcm { .. } => GCM_TAG,
+        };
+        let (packet, tag) = split_tail(sealed, tag_len)?;
+        let (header, body) = packet
+            .split_at_checked(header_len)
+            .filter(|(header, _)| header.len() >= RTP_HEADER)
+            .ok_or(OpenError::Malformed)?;
+        let ssrc = rtp_ssrc(header);
+        match self {
+            Self::CounterMode(keys) => {
+                let CounterMode { key, auth, salt } = &**keys;
+                let mut expected = hmac::Context::with_key(auth);
+                expected.update(packet);
+                expected.update(&((index >> 16) as u32).to_be_bytes());
+                constant_time::verify_slices_are_equal(&expected.sign().as_ref()[..CM_TAG], tag)
+                    .map_err(|_| OpenError::NotAuthentic)?;
+                out.extend_from_slice(packet);
+                apply_key_stream(key, counter_iv(salt, ssrc, index), &mut out[header_len..]);
+            }
+            Self::Gcm { key, salt } => {
+                out.extend_from_slice(header);
+                out.resize(packet.len(), 0);
+                let nonce = gcm_nonce(salt, ssrc, index);
+                let plain = &mut out[header_len..];
+                if key
+                    .open_separate_gather(nonce, Aad::from(header), body, tag, plain)
+                    .is_err()
+                {
+                    out.clear();
+                    return Err(OpenError::NotAuthentic);
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Seals `buffer[start..]`, which the caller has checked to hold an RTCP header.
     pub(super) fn seal_rtcp(&self, buffer: &mut Vec<u8>, start: usize, index: u32) {
         let word = (index | E_FLAG).to_be_bytes();

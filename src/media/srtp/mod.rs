@@ -14,7 +14,7 @@
 //! [`OwnSsrc::claim`] states.
 //!
 //! Not here: where the master key comes from (`dtls`), RTP headers and numbering (`egress`), and
-//! SRTP of publishers, which str0m opens.
+//! SRTP of publishers, which str0m opens; [`RtpOpener`] is for those who receive what we send.
 
 mod cipher;
 mod kdf;
@@ -27,7 +27,7 @@ mod interop;
 mod vectors;
 
 pub use kdf::MasterKey;
-pub use opener::{OpenError, Opener, SENDERS_MAX};
+pub use opener::{OpenError, Opener, RtpOpener, SENDERS_MAX};
 
 use std::collections::HashSet;
 use std::sync::Arc;

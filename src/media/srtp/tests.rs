@@ -73,6 +73,31 @@ fn the_rollover_counter_is_part_of_the_nonce() {
 }
 
 #[test]
+fn a_receiver_opens_what_is_sealed_and_nothing_else() {
+    for suite in Suite::ALL {
+        let index = 0x3_fffe;
+        let sealed = seal(&mut stream(suite), index).expect("new index");
+        let opener = RtpOpener::new(&key(suite));
+        let mut opened = vec![1];
+        assert_eq!(opener.open(&sealed, 12, index, &mut opened), Ok(()));
+        assert_eq!(opened, rtp(index));
+        let another_round = opener.open(&sealed, 12, index + 0x1_0000, &mut opened);
+        assert_eq!(another_round, Err(OpenError::NotAuthentic));
+        for at in [0, 11, 12, sealed.len() - 1] {
+            let mut forged = sealed.clone();
+            forged[at] ^= 1;
+            let result = opener.open(&forged, 12, index, &mut opened);
+            assert_eq!(result, Err(OpenError::NotAuthentic), "byte {at}");
+            assert!(opened.is_empty());
+        }
+        for (len, header_len) in [(5, 12), (sealed.len(), 4), (sealed.len(), sealed.len())] {
+            let result = opener.open(&sealed[..len], header_len, index, &mut opened);
+            assert_eq!(result, Err(OpenError::Malformed), "{len}, {header_len}");
+        }
+    }
+}
+
+#[test]
 fn the_last_index_is_sealed_and_none_after_it() {
     for suite in Suite::ALL {
         let mut stream = stream(suite);
