@@ -12,6 +12,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("ids", &[]),
     ("units", &[]),
     ("media", &["media", "ids", "units"]),
+    ("sim", &["sim", "media", "ids", "units"]),
     ("config", &["config", "media", "ids", "units"]),
     ("directory", &["media::message", "ids", "units"]),
     ("worker", &["worker", "directory", "media", "ids", "units"]),
@@ -71,6 +72,10 @@ const FOREIGN_TO_MEDIA: &[&str] = &[
     "std::fs",
     "std::env",
 ];
+
+/// A handshake without secrets, and who may speak of it: nothing a daemon is made of.
+const FIXED_KEYS: &[&str] = &["fixed_keys"];
+const MAY_NAME_FIXED_KEYS: &[&str] = &["sim", "media::fixed_keys"];
 
 /// Files every packet goes through, in its order. All of them exist.
 const HOT_PATH: &[&str] = &[
@@ -385,6 +390,16 @@ fn without_functions(code: &str, names: &[&str]) -> String {
     out + rest
 }
 
+fn keys_in_the_clear(source: &Source) -> Vec<String> {
+    let module = source.module();
+    if MAY_NAME_FIXED_KEYS.iter().any(|may| within(&module, may)) {
+        return Vec::new();
+    }
+    let declared = usize::from(source.path == "media/mod.rs");
+    let found = foreign_words(source, FIXED_KEYS, &[]);
+    found.into_iter().skip(declared).collect()
+}
+
 fn too_long(source: &Source) -> Vec<String> {
     let mut found = Vec::new();
     let lines = source.text.lines().count();
@@ -422,6 +437,7 @@ fn complaints(source: &Source) -> Vec<String> {
         found.extend(foreign_words(source, FOREIGN_TO_HOT_PATH, CONSTRUCTORS));
     }
     found.extend(foreign_words(source, UNFINISHED, &[]));
+    found.extend(keys_in_the_clear(source));
     found.extend(too_long(source));
     found
 }
@@ -569,6 +585,30 @@ fn costs_are_found_on_the_packet_path_only() {
         "media/room.rs",
         "fn f() { let a = format!(\"{}\", 1); }"
     ));
+}
+
+#[test]
+fn fixed_keys_are_for_the_simulator_only() {
+    let found = |path, text| keys_in_the_clear(&Source::new(path, text)).len();
+    let opens = "fn open() { crate::media::fixed_keys::shard(config); }";
+    for path in [
+        "worker/mod.rs",
+        "daemon.rs",
+        "cli/serve.rs",
+        "media/room.rs",
+    ] {
+        assert_eq!(found(path, opens), 1, "{path}");
+    }
+    assert_eq!(found("sim/meeting.rs", opens), 0);
+    let declaration = "pub mod fixed_keys;";
+    assert_eq!(found("media/mod.rs", declaration), 0);
+    assert_eq!(
+        found(
+            "media/mod.rs",
+            &format!("{declaration} use fixed_keys::shard;")
+        ),
+        1
+    );
 }
 
 #[test]

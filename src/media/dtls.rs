@@ -65,7 +65,7 @@ pub struct Keying {
 
 impl Keying {
     /// Splits exported keying material; nothing if the profile is unknown or the length wrong.
-    fn split(material: &[u8], profile: SrtpProfile, side: Side) -> Option<Self> {
+    pub(super) fn split(material: &[u8], profile: SrtpProfile, side: Side) -> Option<Self> {
         let suite = match profile {
             SrtpProfile::AES128_CM_SHA1_80 => Suite::AesCm128Sha1_80,
             SrtpProfile::AEAD_AES_128_GCM => Suite::AeadAes128Gcm,
@@ -92,7 +92,7 @@ impl Keying {
 
 /// Our side of the handshake.
 #[derive(Debug, Clone, Copy)]
-enum Side {
+pub(super) enum Side {
     /// Active.
     Client,
     /// Passive; what we normally are.
@@ -100,7 +100,7 @@ enum Side {
 }
 
 /// str0m's own provider.
-static INNER: LazyLock<CryptoProvider> = LazyLock::new(from_feature_flags);
+pub(super) static INNER: LazyLock<CryptoProvider> = LazyLock::new(from_feature_flags);
 
 thread_local! {
     /// Where the DTLS instance that is built next on this thread sends its keys.

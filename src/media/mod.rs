@@ -13,6 +13,7 @@ pub mod demux;
 pub mod dtls;
 mod egress;
 pub mod estimator;
+pub mod fixed_keys;
 mod forwarding;
 pub mod keyframe;
 pub mod layers;

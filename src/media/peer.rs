@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use str0m::change::SdpOffer;
 use str0m::channel::ChannelId;
 use str0m::config::{DtlsCert, DtlsVersion};
+use str0m::crypto::CryptoProvider;
 use str0m::ice::StunMessage;
 use str0m::media::{KeyframeRequestKind, Mid, Rid};
 use str0m::net::{DatagramSend, Protocol, Receive};
@@ -85,9 +86,15 @@ pub struct Peer {
 
 impl Peer {
     /// A peer that waits for an offer. `local` are the addresses its worker receives on.
-    pub fn new(cert: &DtlsCert, local: &[SocketAddr], now: Instant) -> Result<Self, PeerDead> {
+    /// `crypto` runs its handshake.
+    pub fn new(
+        crypto: &Arc<CryptoProvider>,
+        cert: &DtlsCert,
+        local: &[SocketAddr],
+        now: Instant,
+    ) -> Result<Self, PeerDead> {
         let config = RtcConfig::new()
-            .set_crypto_provider(dtls::provider())
+            .set_crypto_provider(Arc::clone(crypto))
             .set_dtls_cert(cert.clone())
             // The passive DTLS 1.2 side is what gets AES-256-GCM from Chromium.
             .set_dtls_version(DtlsVersion::Dtls12)

@@ -97,7 +97,8 @@ impl Room {
         if others >= core.config.limits.participants_per_room {
             return Err(Refusal::RoomFull);
         }
-        let peer = Peer::new(&core.cert, &core.config.local, now).map_err(|_| Refusal::Internal)?;
+        let peer = Peer::new(&core.crypto, &core.cert, &core.config.local, now)
+            .map_err(|_| Refusal::Internal)?;
         if let Some(slot) = duplicate {
             let departure = Departure {
                 reason: LeaveReason::DuplicateIdentity,

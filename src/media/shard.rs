@@ -7,10 +7,12 @@
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use slab::Slab;
 use str0m::config::DtlsCert;
+use str0m::crypto::CryptoProvider;
 use str0m::net::DatagramSend;
 
 use super::counters::{Counters, Dropped};
@@ -44,6 +46,8 @@ pub struct Core {
     pub config: ShardConfig,
     pub counters: Counters,
     pub rng: fastrand::Rng,
+    /// Runs the handshakes of all peers: DTLS, but in simulations.
+    pub crypto: Arc<CryptoProvider>,
     /// One certificate for all peers of a shard: making one takes a millisecond.
     pub cert: DtlsCert,
     pub demux: Demux,
@@ -131,7 +135,12 @@ impl Core {
 impl Shard {
     /// An empty shard.
     pub fn new(config: ShardConfig) -> Self {
-        let cert = dtls::provider()
+        Self::with_crypto(config, dtls::provider())
+    }
+
+    /// An empty shard whose peers' handshakes are run by `crypto`.
+    pub(super) fn with_crypto(config: ShardConfig, crypto: Arc<CryptoProvider>) -> Self {
+        let cert = crypto
             .dtls_provider
             .generate_certificate()
             .expect("the provider makes certificates");
@@ -140,6 +149,7 @@ impl Shard {
                 rng: fastrand::Rng::with_seed(config.seed),
                 config,
                 counters: Counters::default(),
+                crypto,
                 cert,
                 demux: Demux::new(),
                 timers: Timers::default(),
