@@ -30,7 +30,8 @@
 //! Dependencies point one way, and `tests/tidy.rs` watches the imports:
 //! `cli -> daemon -> {signal, metrics, worker} -> directory -> media -> {ids, units}`; signalling
 //! and the directory know only [`media::message`] of media (and its limits), and `config` is read
-//! by `daemon` and `signal`.
+//! by `daemon` and `signal`. Beside them [`sim`] drives the shard as the worker does, on a virtual
+//! clock; it knows media, and nothing knows it.
 //!
 //! # The hot path
 //!
@@ -74,6 +75,7 @@
 //! | sound and picture drift apart | `media/ntp.rs` |
 //! | delay or loss under load | `worker/mod.rs` (the bounds of a turn), `worker/udp.rs` |
 //! | a room on the wrong worker, 503 | `directory.rs` |
+//! | a fault that needs loss, many people or luck | a story in `sim/tests/`, with a seed |
 //! | a number that can't be right | `media/counters.rs`, `metrics/page.rs` |
 //! | "address in use", a stop that takes long | `daemon.rs` |
 //! | an option that is ignored or refused | `config/mod.rs`, `config/layer.rs` |
@@ -104,6 +106,8 @@
 //!   one receiver may have again.
 //! - **shard**: whole rooms, as a value. **worker**: the thread, sockets and clock of one shard.
 //! - **turn**: one bounded piece of a worker's work, between two waits.
+//! - **meeting**: a shard, its simulated clients and the network between them, on a virtual clock.
+//! - **offence**: what must never happen to a received stream; a simulated client sees it.
 //! - **dropped**: something discarded; every reason is a variant of [`media::counters::Dropped`].
 //!
 //! # What is not here
@@ -133,5 +137,6 @@ pub mod ids;
 pub mod media;
 pub mod metrics;
 pub mod signal;
+pub mod sim;
 pub mod units;
 pub mod worker;
