@@ -40,9 +40,10 @@ class Daemon:
         http, metrics = _free_tcp(), _free_tcp()
         self.url = f"ws://127.0.0.1:{http}"
         self.metrics = f"http://127.0.0.1:{metrics}"
+        self.media_port = _free_udp()
         self.log = tempfile.TemporaryFile()
         arguments = ["serve", "--dev", "--http", f"127.0.0.1:{http}", "--metrics",
-                     f"127.0.0.1:{metrics}", "--media-port", str(_free_udp()), "--workers",
+                     f"127.0.0.1:{metrics}", "--media-port", str(self.media_port), "--workers",
                      str(self.workers)]
         if self.toml:
             self.config = tempfile.NamedTemporaryFile("w", suffix=".toml")

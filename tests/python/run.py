@@ -17,6 +17,8 @@ import harness  # noqa: E402
 from harness import expect, test, until  # noqa: E402
 from jwt_token import token  # noqa: E402
 
+import test_link  # noqa: E402,F401
+
 RATE = 48000
 _rooms = []
 
