@@ -1,6 +1,7 @@
 // Calls as people have them: seeing, hearing, joining late, muting, sharing a screen.
 
 import { test, expect, until } from "../lib/harness.mjs";
+import { ELEMENT_CALL } from "./world.mjs";
 
 const RED = [200, 30, 30];
 const GREEN = [30, 160, 30];
@@ -9,6 +10,13 @@ const css = (colour) => `rgb(${colour})`;
 
 const camera = (identity) => ({ identity, source: "camera" });
 const microphone = (identity) => ({ identity, source: "microphone" });
+
+/** Declares a test of the newest livekit-client, and the same of the one in Element Call. */
+function call(ids, name, body, limits) {
+  test(ids, name, body, limits);
+  test(ids, `${name} (livekit-client ${ELEMENT_CALL})`,
+    ({ world, room }) => body({ world: world.with({ client: ELEMENT_CALL }), room }), limits);
+}
 
 function median(values) {
   return [...values].sort((a, b) => a - b)[Math.floor((values.length - 1) / 2)];
@@ -82,7 +90,7 @@ test("", "first remote frame within 1 s of connect(), median of 10 joins",
     return text;
   }, { seconds: 120 });
 
-test("LK-42", "three people: the right picture and voice on every tile",
+call("LK-42", "three people: the right picture and voice on every tile",
   async ({ world, room }) => {
     const people = [
       { person: await world.person("anna"), colour: RED, hertz: 440 },
@@ -96,7 +104,7 @@ test("LK-42", "three people: the right picture and voice on every tile",
     }
   }, { seconds: 90 });
 
-test("LK-16 LK-14", "who joins late sees and hears the others at once", async ({ world, room }) => {
+call("LK-16 LK-14", "who joins late sees and hears the others at once", async ({ world, room }) => {
   const people = [
     { person: await world.person("anna"), colour: RED, hertz: 440 },
     { person: await world.person("ben"), colour: GREEN, hertz: 660 },
@@ -115,7 +123,7 @@ test("LK-16 LK-14", "who joins late sees and hears the others at once", async ({
   return `${offers} offers, first picture ${longest.toFixed(0)} ms after its track`;
 });
 
-test("", "mute silences and unmute brings back voice and picture", async ({ world, room }) => {
+call("", "mute silences and unmute brings back voice and picture", async ({ world, room }) => {
   const [anna, ben] = [await world.person("anna"), await world.person("ben")];
   await Promise.all([anna.join(room), ben.join(room)]);
   await anna.call("publishDevices");
@@ -149,7 +157,7 @@ test("", "mute silences and unmute brings back voice and picture", async ({ worl
   await ben.undisturbed();
 });
 
-test("", "a shared screen with its sound is a second tile", async ({ world, room }) => {
+call("", "a shared screen with its sound is a second tile", async ({ world, room }) => {
   const [anna, ben] = [await world.person("anna"), await world.person("ben")];
   await Promise.all([anna.join(room), ben.join(room)]);
   await anna.call("publishPicture", "picture", css(RED), 640, 360);
@@ -171,7 +179,7 @@ test("", "a shared screen with its sound is a second tile", async ({ world, room
   await ben.undisturbed();
 });
 
-test("", "who leaves disappears from the others", async ({ world, room }) => {
+call("", "who leaves disappears from the others", async ({ world, room }) => {
   const [anna, ben] = [await world.person("anna"), await world.person("ben")];
   await Promise.all([anna.join(room), ben.join(room)]);
   await anna.call("publishPicture", "picture", css(GREEN), 640, 360);
@@ -186,7 +194,7 @@ test("", "who leaves disappears from the others", async ({ world, room }) => {
   await ben.undisturbed();
 });
 
-test("LK-17", "a second join with the same identity ends the first", async ({ world, room }) => {
+call("LK-17", "a second join with the same identity ends the first", async ({ world, room }) => {
   const [first, ben] = [await world.person("anna"), await world.person("ben")];
   const second = await world.person("anna");
   await Promise.all([first.join(room), ben.join(room)]);

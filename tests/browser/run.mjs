@@ -5,6 +5,7 @@ import { World } from "./world.mjs";
 import "./call.test.mjs";
 import "./negotiation.test.mjs";
 import "./layers.test.mjs";
+import "./clients.test.mjs";
 
 let world;
 let count = 0;

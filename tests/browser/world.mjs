@@ -1,18 +1,24 @@
-// The world around the pages: a file server on loopback, one Chromium, a page per participant.
+// The world around the pages: a file server on loopback, one Chromium (and one Firefox, once a
+// test asks for it), a page per participant.
 
 import { createServer } from "node:http";
 import { readFile } from "node:fs/promises";
 import { chromium } from "playwright-core";
 import { token } from "../lib/token.mjs";
-import { until, expect } from "../lib/harness.mjs";
+import { sleep, until, expect } from "../lib/harness.mjs";
+import { Firefox } from "./firefox.mjs";
 
 const here = new URL(".", import.meta.url);
-const FILES = {
-  "/": ["page.html", "text/html"],
-  "/page.js": ["page.js", "text/javascript"],
-  "/livekit-client.umd.js":
-    ["node_modules/livekit-client/dist/livekit-client.umd.js", "text/javascript"],
-};
+const FILES = { "/page.js": ["page.js", "text/javascript"] };
+/** Releases of livekit-client: the newest one, and the one inside Element Call 0.26.1. */
+export const NEWEST = "2.23.0";
+export const ELEMENT_CALL = "2.22.3";
+const FOLDERS = { [NEWEST]: "livekit-client", [ELEMENT_CALL]: "livekit-client-2.22" };
+for (const [release, folder] of Object.entries(FOLDERS)) {
+  FILES[`/${release}/`] = ["page.html", "text/html"];
+  FILES[`/${release}/livekit-client.umd.js`] =
+    [`node_modules/${folder}/dist/livekit-client.umd.js`, "text/javascript"];
+}
 
 async function serve() {
   const server = createServer(async (request, response) => {
@@ -34,12 +40,37 @@ const FLAGS = [
   "--autoplay-policy=no-user-gesture-required",
 ];
 
+/** Headless Chromium, whose every page is its own machine. */
+class Chromium {
+  constructor(browser) {
+    this.browser = browser;
+  }
+
+  static async open(extraFlags) {
+    return new Chromium(await chromium.launch({
+      executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
+      headless: true,
+      args: [...FLAGS, ...extraFlags],
+    }));
+  }
+
+  async page(viewport) {
+    const context = await this.browser.newContext({ viewport });
+    return { page: await context.newPage(), close: () => context.close() };
+  }
+
+  close() {
+    return this.browser.close();
+  }
+}
+
 /** One participant's page. Methods of `window.me` are called by name. */
 class Person {
-  constructor(page, identity, url) {
-    Object.assign(this, { page, identity, url, console: [], rejections: [] });
+  constructor(page, identity, url, close) {
+    Object.assign(this, { page, identity, url, close, console: [], rejections: [] });
     page.on("console", (m) => {
-      if (["error", "warning"].includes(m.type())) this.console.push(m.text());
+      // Playwright says "warning", puppeteer "warn".
+      if (["error", "warning", "warn"].includes(m.type())) this.console.push(m.text());
     });
     page.on("pageerror", (error) => this.rejections.push(error.message));
   }
@@ -88,8 +119,14 @@ class Person {
   /** Frames per second and longest gap over the next `ms`. */
   async watch(which, ms) {
     const from = await this.call("now");
-    await this.page.waitForTimeout(ms);
+    await sleep(ms);
     return this.call("seen", which, from, from + ms);
+  }
+
+  /** Loads the page anew, as somebody does who is at a loss. */
+  async reload() {
+    await this.page.reload();
+    await until(() => this.page.evaluate(() => Boolean(window.me)), "the page is back");
   }
 
   /** Neither reconnects nor SDP errors may have happened. */
@@ -103,44 +140,44 @@ class Person {
   }
 }
 
-/** Chromium plus file server, shared by all tests of a run. */
+/** Browsers plus file server, shared by all tests of a run. */
 export class World {
   static async open(extraFlags = []) {
     const world = new World();
     world.files = await serve();
-    world.browser = await chromium.launch({
-      executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
-      headless: true,
-      args: [...FLAGS, ...extraFlags],
-    });
+    world.chromium = await Chromium.open(extraFlags);
     world.people = [];
     return world;
   }
 
   /** A fresh page for `identity`; its own context, as if on another machine. */
-  async person(identity, { viewport = { width: 1400, height: 900 }, url } = {}) {
-    const context = await this.browser.newContext({ viewport });
-    const page = await context.newPage();
-    const person = new Person(page, identity, url ?? process.env.TEST_URL);
-    await page.goto(this.files.origin);
+  async person(identity, { browser = "chromium", client = NEWEST, url,
+    viewport = { width: 1400, height: 900 } } = {}) {
+    if (browser === "firefox") this.firefox ??= await Firefox.open();
+    const { page, close } = await this[browser].page(viewport);
+    const person = new Person(page, identity, url ?? process.env.TEST_URL, close);
     this.people.push(person);
+    await page.goto(`${this.files.origin}${client}/`);
     return person;
+  }
+
+  /** The same world, whose people have `defaults` unless a test says otherwise. */
+  with(defaults) {
+    return { person: (identity, options) => this.person(identity, { ...defaults, ...options }) };
   }
 
   async clear() {
     const people = this.people.splice(0);
     await Promise.all(people.map(async (person) => {
-      await Promise.race([
-        person.call("leave").catch(() => {}),
-        new Promise((done) => setTimeout(done, 2000)),
-      ]);
-      await person.page.context().close().catch(() => {});
+      await Promise.race([person.call("leave").catch(() => {}), sleep(2000)]);
+      await person.close().catch(() => {});
     }));
   }
 
   async close() {
     await this.clear();
-    await this.browser.close();
+    await this.chromium.close();
+    await this.firefox?.close();
     this.files.close();
   }
 }

@@ -1,6 +1,6 @@
-# What the client suites need: Chromium and Node from Debian, the wheel and the probe's parts in
-# a virtual environment, livekit-client and playwright-core by lock file. All of it in
-# tests/.cache or node_modules, nothing is installed twice.
+# What the client suites need: Chromium, Firefox and Node from Debian, the wheel and the probe's
+# parts in a virtual environment, livekit-client and what drives the browsers by lock file. All of
+# it in tests/.cache or node_modules, nothing is installed twice.
 
 VENV=$CACHE/venv
 
@@ -41,8 +41,8 @@ install_node() {
   local lock=tests/browser/package-lock.json
   need node nodejs npm && need npm npm || return 1
   cmp -s "$lock" tests/browser/node_modules/.lock && return
-  # No install scripts: nothing of these packages has to be built, and playwright-core must not
-  # fetch browsers of its own.
+  # No install scripts: nothing of these packages has to be built, and what drives the browsers
+  # must not fetch some of its own.
   npm ci --prefix tests/browser --ignore-scripts --no-audit --no-fund &&
     cp "$lock" tests/browser/node_modules/.lock
 }
@@ -52,9 +52,10 @@ install_clients() {
     step 'install: Python clients' install_python || return 1
   fi
   if wanted browser; then
-    step 'install: browser' need chromium chromium || return 1
+    step 'install: Chromium' need chromium chromium || return 1
+    step 'install: Firefox' need firefox-esr firefox-esr || return 1
     step 'install: livekit-client' install_node || return 1
-    CHROMIUM=$(command -v chromium)
-    export CHROMIUM
+    CHROMIUM=$(command -v chromium) FIREFOX=$(command -v firefox-esr)
+    export CHROMIUM FIREFOX
   fi
 }
