@@ -160,3 +160,32 @@ test("LK-42", "both releases of livekit-client, and Firefox: the right picture o
       await viewer.undisturbed();
     }
   });
+
+test("LK-42", "the Node SDK and Chromium see and hear each other", async ({ world, room }) => {
+  const [anna, nils] = [await world.person("anna"), world.native("nils")];
+  await Promise.all([anna.join(room), nils.join(room)]);
+  await Promise.all([
+    anna.call("publishPicture", "picture", css(RED), 640, 360),
+    anna.call("publishSine", "voice", 440),
+    nils.publishPicture(GREEN),
+    nils.publishSine(660),
+  ]);
+  await nils.showsColour("anna", RED);
+  await anna.showsColour(camera("nils"), GREEN);
+  await nils.hears("anna", 440);
+  const { hertz } = await anna.call("tone", microphone("nils"));
+  expect(Math.abs(hertz - 660) < 30, `anna hears ${hertz} Hz, nils sends 660 Hz`);
+  const [fps, note] = await Promise.all([
+    nils.fps("anna", 3000), decoded(anna, camera("nils"), 3000),
+  ]);
+  expect(fps >= 10, `nils sees ${fps} fps of anna`);
+  // Its two layers have the same size, so a switch shows only by its key frame.
+  const keys = async () => (await anna.call("stats", camera("nils"))).keyFramesDecoded;
+  const before = await keys();
+  await anna.call("setQuality", WHICH, LOW);
+  await until(async () => (await keys()) > before, "the switch to the lower layer");
+  await decoded(anna, camera("nils"), 2000);
+  expect(!nils.disturbed.length, `nils was disturbed: ${nils.disturbed}`);
+  await anna.undisturbed();
+  return `${note}; nils sees ${fps.toFixed(1)} fps of anna`;
+});

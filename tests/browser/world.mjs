@@ -7,6 +7,7 @@ import { chromium } from "playwright-core";
 import { token } from "../lib/token.mjs";
 import { sleep, until, expect } from "../lib/harness.mjs";
 import { Firefox } from "./firefox.mjs";
+import { NativePerson } from "./native.mjs";
 
 const here = new URL(".", import.meta.url);
 const FILES = { "/page.js": ["page.js", "text/javascript"] };
@@ -82,6 +83,10 @@ class Person {
   join(room, options = {}, { grants = {}, connect = {} } = {}) {
     this.room = room;
     return this.call("join", this.url, token(room, this.identity, grants), options, connect);
+  }
+
+  leave() {
+    return this.call("leave");
   }
 
   events(...kinds) {
@@ -161,6 +166,13 @@ export class World {
     return person;
   }
 
+  /** Somebody without a browser. */
+  native(identity) {
+    const person = new NativePerson(identity, process.env.TEST_URL);
+    this.people.push(person);
+    return person;
+  }
+
   /** The same world, whose people have `defaults` unless a test says otherwise. */
   with(defaults) {
     return { person: (identity, options) => this.person(identity, { ...defaults, ...options }) };
@@ -169,7 +181,7 @@ export class World {
   async clear() {
     const people = this.people.splice(0);
     await Promise.all(people.map(async (person) => {
-      await Promise.race([person.call("leave").catch(() => {}), sleep(2000)]);
+      await Promise.race([person.leave().catch(() => {}), sleep(2000)]);
       await person.close().catch(() => {});
     }));
   }

@@ -1,6 +1,6 @@
 # What the client suites need: Chromium, Firefox and Node from Debian, the wheel and the probe's
-# parts in a virtual environment, livekit-client and what drives the browsers by lock file. All of
-# it in tests/.cache or node_modules, nothing is installed twice.
+# parts in a virtual environment, livekit-client, the Node SDK and what drives the browsers by lock
+# file. All of it in tests/.cache or node_modules, nothing is installed twice.
 
 VENV=$CACHE/venv
 
@@ -54,7 +54,7 @@ install_clients() {
   if wanted browser; then
     step 'install: Chromium' need chromium chromium || return 1
     step 'install: Firefox' need firefox-esr firefox-esr || return 1
-    step 'install: livekit-client' install_node || return 1
+    step 'install: npm packages' install_node || return 1
     CHROMIUM=$(command -v chromium) FIREFOX=$(command -v firefox-esr)
     export CHROMIUM FIREFOX
   fi
