@@ -14,6 +14,8 @@ from harness import expect, test, until  # noqa: E402
 import test_link  # noqa: E402,F401
 from person import BLUE, GREEN, RED, Person, leave_all  # noqa: E402
 
+import test_e2ee  # noqa: E402,F401
+
 
 @test("LK-12 LK-15 LK-28", "two wheels see and hear each other at 20 fps and more", seconds=60)
 async def _():

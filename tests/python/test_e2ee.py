@@ -1,0 +1,55 @@
+"""End-to-end encryption: the server passes on what it cannot read."""
+
+import asyncio
+
+from livekit import rtc
+
+from harness import expect, test, until
+from person import BLUE, RED, Person
+
+
+def _shared(key):
+    """Options of somebody who holds this key."""
+    return rtc.E2EEOptions(key_provider_options=rtc.KeyProviderOptions(shared_key=key))
+
+
+@test("LK-73 LK-39", "wheels that share a key see and hear each other through layer switches",
+      seconds=60)
+async def _():
+    key = _shared(b"a key nobody else has")
+    anna = await Person("anna").join("sealed", encryption=key)
+    ben = await Person("ben").join("sealed", encryption=key)
+    await anna.publish_picture("camera", RED, 1280, 720)
+    await anna.publish_sine("voice", 440)
+    await ben.publish_picture("camera", BLUE, 640, 360)
+    await ben.publish_sine("voice", 880)
+    await anna.sees("ben", "camera", BLUE)
+    await ben.sees("anna", "camera", RED)
+    await anna.hears("ben", "voice", 880)
+    await ben.hears("anna", "voice", 440)
+
+    theirs = ben.room.remote_participants["anna"].track_publications.values()
+    for publication in theirs:
+        expect(publication.encryption_type == rtc.EncryptionType.GCM,
+               f"{publication.name} is announced as {publication.encryption_type}")
+    camera = next(each for each in theirs if each.name == "camera")
+    diary, widths = ben.frames[("anna", "camera")], []
+    for quality in (rtc.VideoQuality.VIDEO_QUALITY_LOW, rtc.VideoQuality.VIDEO_QUALITY_MEDIUM) * 3:
+        camera.set_video_quality(quality)
+        wanted = 320 if quality == rtc.VideoQuality.VIDEO_QUALITY_LOW else 640
+        await until(lambda w=wanted: diary[-1][1] == w, f"a picture {wanted} wide", 10)
+        # What was decoded with a wrong key would show here.
+        await ben.sees("anna", "camera", RED, 2)
+        widths.append(wanted)
+    await ben.hears("anna", "voice", 440)
+
+    # And it is sealed: who has another key sees no picture of it.
+    eve = await Person("eve").join("sealed", encryption=_shared(b"a guess"))
+    await until(lambda: ("anna", "camera") in eve.frames and ("ben", "voice") in eve.sounds,
+                "eve subscribes")
+    await asyncio.sleep(3)
+    colours = {colour for *_, colour in eve.frames[("anna", "camera")]}
+    expect(not any(all(abs(a - b) < 40 for a, b in zip(colour, RED)) for colour in colours),
+           "eve sees anna without her key")
+    expect(not ben.disturbed and not anna.disturbed, f"{anna.disturbed} {ben.disturbed}")
+    return f"widths {widths}"
