@@ -48,10 +48,11 @@ install_node() {
 }
 
 install_clients() {
-  if wanted python || wanted wire || wanted garbage; then
+  if wanted python || wanted wire || wanted garbage || wanted crowd; then
     step 'install: Python clients' install_python || return 1
+    export PYTHON=$VENV/bin/python
   fi
-  if wanted browser; then
+  if wanted browser || wanted crowd; then
     step 'install: Chromium' need chromium chromium || return 1
     step 'install: Firefox' need firefox-esr firefox-esr || return 1
     step 'install: npm packages' install_node || return 1

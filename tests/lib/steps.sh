@@ -4,8 +4,8 @@
 CACHE=$PWD/tests/.cache
 export TEST_RESULTS=$CACHE/results.tsv
 export TEST_FILTER=$FILTER TEST_LONG=$LONG
-# The flood takes two minutes: part of the whole run in CI, on request by hand.
-CI_GARBAGE=${CI:-}
+# What takes a minute and more is part of the run in CI, and on request by hand.
+WHOLE=$LONG${CI:-}
 DAEMON_PID=''
 
 prepare() {

@@ -35,9 +35,9 @@ class Person:
             self.room.on(event, lambda *a, e=event: self.disturbed.append(e))
         _rooms.append(self)
 
-    async def join(self, room, **options):
+    async def join(self, room, auto_subscribe=True, **options):
         await self.room.connect(os.environ["TEST_URL"], token(room, self.name),
-                                rtc.RoomOptions(auto_subscribe=True, **options))
+                                rtc.RoomOptions(auto_subscribe=auto_subscribe, **options))
         return self
 
     def _subscribed(self, track, publication, participant):
