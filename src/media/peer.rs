@@ -241,6 +241,8 @@ impl Peer {
                     }
                     events.push(PeerEvent::ChannelOpen(channel));
                 }
+                // Clients open it without asking, and complain when it closes.
+                None if label == DATA_TRACK_LABEL => {}
                 // Nobody listens there. Closing it keeps their number small.
                 None => self.rtc.direct_api().close_data_channel(id),
             },
@@ -319,6 +321,9 @@ pub enum Unaccepted {
 /// How often str0m reports the nominated pair and NACK counts. A silent subscriber that changes
 /// its path is followed this fast.
 const STATS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The channel of data tracks, which there are none of: what comes on it is dropped.
+const DATA_TRACK_LABEL: &str = "_data_track";
 
 /// Bytes that SCTP holds for a client until they are acknowledged: 20 Mbit/s at a round trip of
 /// 100 ms. More waits in the participant's own queue.

@@ -63,6 +63,11 @@ class Ice:
         self.remote, self.remote_ufrag, self.remote_password = address, ufrag, password
         self.checking = asyncio.ensure_future(self._check())
 
+    def restart(self):
+        """New credentials of this side, for the next offer; `remote` follows with its answer."""
+        self.ufrag, self.password = _text(4), _text(24)
+        self.connected.clear()
+
     def request(self):
         """A connectivity check that nominates."""
         message = stun.Message(message_method=stun.Method.BINDING,

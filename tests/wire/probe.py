@@ -98,7 +98,34 @@ class Probe:
         await until(lambda: self.log, "a first message", 5)
         return self.log[0]
 
+    async def cut(self):
+        """The signalling connection breaks, without a word."""
+        self.socket.transport.abort()
+        await asyncio.wait_for(self.closed.wait(), 5)
+
+    async def resume(self, sid=None, access=None, **fields):
+        """Takes the stay up again; gives the first message: (time, kind, body)."""
+        request = rtc.JoinRequest(reconnect=True, **fields)
+        request.participant_sid = sid or self.join.participant.sid
+        before, self.closed = len(self.log), asyncio.Event()
+        address = (f"{self.url}/rtc/v1?access_token={access or token(self.room, self.identity)}"
+                   f"&join_request={join_parameter(request)}")
+        self.socket = await websockets.connect(address, max_size=None, open_timeout=10,
+                                               ping_interval=None)
+        self.tasks.append(asyncio.ensure_future(self._read()))
+        await until(lambda: len(self.log) > before, "a first message", 5)
+        return self.log[before]
+
+    async def restart_ice(self):
+        """An offer with new credentials, as clients send after a resume."""
+        self.peer.ice.restart()
+        await self.negotiate()
+        self.peer.ice.remote_ufrag = self.answer.ufrag
+        self.peer.ice.remote_password = self.answer.password
+        await asyncio.wait_for(self.peer.ice.connected.wait(), 5)
+
     async def _read(self):
+        closed = self.closed
         try:
             async for frame in self.socket:
                 message = rtc.SignalResponse.FromString(frame)
@@ -109,7 +136,7 @@ class Probe:
         except websockets.ConnectionClosed:
             pass
         finally:
-            self.closed.set()
+            closed.set()
 
     def _take(self, kind, body):
         if kind == "join":

@@ -17,10 +17,29 @@ const JSON_BYTES_MAX: usize = 128 * 1024;
 
 /// Messages we act on, by their numbers in `SignalRequest`. A test holds this against what
 /// `request` does.
-const REQUESTS: [u64; 11] = [OFFER, 3, 4, 5, 6, 7, 8, 14, UPDATE_METADATA, 16, 19];
+const REQUESTS: [u64; 12] = [
+    OFFER,
+    3,
+    4,
+    5,
+    6,
+    7,
+    8,
+    SYNC_STATE,
+    14,
+    UPDATE_METADATA,
+    16,
+    19,
+];
 
 /// Carries SDP.
 const OFFER: u64 = 1;
+
+/// Carries lists, and the SDP of the last negotiation.
+const SYNC_STATE: u64 = 12;
+
+/// Answer and offer in a `SyncState`. They are of no use to us: the client offers anew.
+const SYNC_DESCRIPTIONS: [u64; 2] = [1, 5];
 
 /// Carries metadata.
 const UPDATE_METADATA: u64 = 15;
@@ -40,7 +59,7 @@ mod join {
     pub const OFFER: u64 = 6;
     /// Bounded in number as well as in size.
     pub const TRACK: u64 = 5;
-    /// Parts of a resume: what would be in it is of no use without the session.
+    /// Of a resume. Clients say it by a message of its own.
     pub const SYNC_STATE: u64 = 10;
     /// The fields with long texts: metadata, attributes, offer.
     pub const LONG: [u64; 3] = [3, ATTRIBUTE, OFFER];
@@ -71,6 +90,12 @@ pub(super) fn signal_request(bytes: &[u8]) -> Result<proto::SignalRequest, Unrea
     let Some(field) = last else {
         return Ok(proto::SignalRequest::default());
     };
+    if field.number == SYNC_STATE {
+        let message = Some(proto::signal_request::Message::SyncState(
+            field.sync_state()?,
+        ));
+        return Ok(proto::SignalRequest { message });
+    }
     let may_be_long = [OFFER, UPDATE_METADATA].contains(&field.number);
     field.check_length(may_be_long)?;
     if field.number == OFFER {
@@ -138,6 +163,26 @@ impl Field<'_> {
     }
 }
 
+impl Field<'_> {
+    /// A `SyncState` without its SDP. What is left is bounded like any other message.
+    fn sync_state(&self) -> Result<proto::SyncState, Unreadable> {
+        let mut rest = self.contents.ok_or(Unreadable)?;
+        let mut state = proto::SyncState::default();
+        let mut bytes = 0;
+        while let Some(field) = next_field(&mut rest)? {
+            if SYNC_DESCRIPTIONS.contains(&field.number) {
+                continue;
+            }
+            bytes += field.whole.len();
+            if bytes > FIELD_BYTES_MAX {
+                return Err(Unreadable);
+            }
+            state.merge(field.whole).map_err(|_| Unreadable)?;
+        }
+        Ok(state)
+    }
+}
+
 /// Cuts the next field off `rest`. Groups are no part of today's protobuf and unreadable.
 fn next_field<'a>(rest: &mut &'a [u8]) -> Result<Option<Field<'a>>, Unreadable> {
     if rest.is_empty() {
@@ -199,6 +244,7 @@ mod tests {
             Ask::Subscription(Default::default()),
             Ask::TrackSetting(Default::default()),
             Ask::Leave(Default::default()),
+            Ask::SyncState(Default::default()),
             Ask::Ping(-1),
             Ask::UpdateMetadata(Default::default()),
             Ask::PingReq(Default::default()),
@@ -206,7 +252,6 @@ mod tests {
         ];
         assert_eq!(acted_on.len(), REQUESTS.len());
         assert!(acted_on.into_iter().all(read));
-        assert!(!read(Ask::SyncState(Default::default())));
         assert!(!read(Ask::Simulate(Default::default())));
     }
 
@@ -252,6 +297,27 @@ mod tests {
         join.participant_attributes.clear();
         join.add_track_requests = vec![track];
         assert_eq!(join_request(&join.encode_to_vec(), 33), Err(Unreadable));
+    }
+
+    #[test]
+    fn a_sync_state_is_read_without_its_sdp() {
+        let mut state = proto::SyncState {
+            track_sids_disabled: vec!["TR_a".to_owned()],
+            ..Default::default()
+        };
+        let mut whole = state.clone();
+        whole.offer = Some(proto::SessionDescription {
+            sdp: "v".repeat(500_000),
+            ..Default::default()
+        });
+        whole.answer.clone_from(&whole.offer);
+        let read = signal_request(&bytes(Ask::SyncState(whole))).unwrap();
+        assert_eq!(read.message, Some(Ask::SyncState(state.clone())));
+        state.publish_tracks = vec![Default::default(); 40_000];
+        assert_eq!(
+            signal_request(&bytes(Ask::SyncState(state))),
+            Err(Unreadable)
+        );
     }
 
     #[test]

@@ -53,8 +53,6 @@ pub(super) struct Admission {
 pub(super) struct Stay {
     /// Its id, from clients that know it.
     pub sid: Option<ParticipantSid>,
-    /// What it believes to have; mostly a message of its own follows with that.
-    pub sync: Option<proto::SyncState>,
 }
 
 /// Why there is no join.
@@ -104,7 +102,6 @@ pub(super) fn admit(signal: &Signal, uri: &Uri, headers: &HeaderMap) -> Result<A
         create_room: signal.config.rooms.auto_create || grant.room_create,
         resume: request.reconnect.then(|| Stay {
             sid: participant_sid(request.participant_sid),
-            sync: request.sync_state,
         }),
         grant,
         client: client(request.client_info),

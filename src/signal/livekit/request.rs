@@ -84,7 +84,7 @@ pub(super) fn offer(offer: proto::SessionDescription) -> Request {
 /// What a client that resumed believes to have. Offer and answer of its last negotiation are not
 /// needed: it restarts ICE by a new offer. Nor are the numbers of the data messages it has: they
 /// come by a transport that outlives the break.
-pub(super) fn sync(state: proto::SyncState) -> Request {
+fn sync(state: proto::SyncState) -> Request {
     let published = state.publish_tracks.into_iter();
     let published = published.filter_map(|published| Some(published.track?.sid));
     let subscription = state.subscription.unwrap_or_default();

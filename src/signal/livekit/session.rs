@@ -291,9 +291,6 @@ async fn welcome(
         }
     }
     renew(signal, wire, pass).await?;
-    if let Some(sync) = admission.resume.and_then(|stay| stay.sync) {
-        link.ask(request::sync(sync)).await?;
-    }
     for track in admission.tracks {
         act(request::add_track(track), link, wire).await?;
     }
