@@ -59,10 +59,12 @@
 //!
 //! | what is seen | where to look |
 //! |---|---|
-//! | the wrong person gets in, or a right one not | `signal/grant.rs`, `signal/livekit/join.rs` |
+//! | the wrong person gets in, or not the right one | `signal/grant.rs`, `signal/livekit/join.rs` |
+//! | the same, for an older client | `signal/livekit/query.rs` |
 //! | an HTTP status, CORS, a connection cut early | `signal/http.rs`, `signal/livekit/mod.rs` |
 //! | a message is missing or misread | `signal/livekit/wire.rs` (out), `request.rs` (in) |
 //! | somebody is thrown out, is there twice, rooms that stay | `media/room.rs` |
+//! | an older client gets no offer, or too many | `media/downlink.rs`, `media/negotiation.rs` |
 //! | a publication never appears | `media/publishing.rs`, `media/sdp.rs` |
 //! | the wrong face in a tile, or none | `media/section.rs`, `media/subscribing.rs` |
 //! | media doesn't connect | `daemon.rs` (addresses), `media/demux.rs`, `media/peer.rs` |
@@ -90,6 +92,8 @@
 //! - **command**, **notice**: what signalling wants of a shard, and what a shard tells a session;
 //!   the whole language is [`media::message`].
 //! - **peer**: the receiving half of a participant's connection: str0m, ICE, DTLS.
+//! - **downlink**: the second peer connection of older clients: we offer on it, and the leg sends.
+//!   On the first one they only publish.
 //! - **leg**: the sending half, ours: numbers, keys, batch, estimate of one receiver.
 //! - **section**: a media section (`m=`) of the one SDP of a client; it carries one track or waits.
 //! - **track**: what somebody publishes: a camera, a microphone, a screen or its sound.
@@ -112,11 +116,11 @@
 //!
 //! # What is not here
 //!
-//! TLS for signalling (a reverse proxy's work); the two-connection signalling of older clients
-//! (`/rtc` with query parameters); resuming a session (clients join anew); TURN and ICE over TCP;
-//! forwarding of data channels; codecs other than Opus and VP8; probing and pacing in the
-//! rate control; active speakers and connection quality; the room service, webhooks, recording;
-//! rooms larger than one worker and relays between nodes; reloading of the configuration.
+//! TLS for signalling (a reverse proxy's work); resuming a session (clients join anew); TURN and
+//! ICE over TCP; forwarding of data channels; codecs other than Opus and VP8; probing and pacing
+//! in the rate control; active speakers and connection quality; the room service, webhooks,
+//! recording; rooms larger than one worker and relays between nodes; reloading of the
+//! configuration.
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 #![cfg_attr(

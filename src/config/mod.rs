@@ -106,6 +106,8 @@ sections! {
         connections_per_address: usize, 0, 10_000_000;
         /// Origins a browser page may have; `*` is every one.
         origins: Vec<String>;
+        /// Whether `/rtc/v1` is there; without it clients use `/rtc` and two connections.
+        v1: bool;
     }
     /// Metrics and health.
     metrics: Metrics {

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 
 use super::PeerKey;
+use super::message::Connection;
 
 /// The four things that share a WebRTC port (RFC 7983 section 7).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,13 +52,22 @@ pub fn is_dtls(datagram: &[u8]) -> bool {
     false
 }
 
+/// One peer of a shard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// Whose.
+    pub peer: PeerKey,
+    /// Which of them, for clients with two.
+    pub connection: Connection,
+}
+
 /// Addresses and user names of all peers of a shard.
 #[derive(Debug)]
 pub struct Demux {
     /// At most [`ADDRESSES_MAX`] per peer.
-    by_address: HashMap<SocketAddr, PeerKey>,
+    by_address: HashMap<SocketAddr, Place>,
     /// One per peer.
-    by_ufrag: HashMap<String, PeerKey>,
+    by_ufrag: HashMap<String, Place>,
 }
 
 /// Addresses kept per peer: a client checks from each of its interfaces and families. Past this
@@ -78,17 +88,17 @@ impl Demux {
     }
 
     /// The peer that proved to be at `address`.
-    pub fn by_address(&self, address: SocketAddr) -> Option<PeerKey> {
+    pub fn by_address(&self, address: SocketAddr) -> Option<Place> {
         self.by_address.get(&address).copied()
     }
 
     /// The peer a STUN request is for.
-    pub fn by_username(&self, stun: &[u8]) -> Option<PeerKey> {
+    pub fn by_username(&self, stun: &[u8]) -> Option<Place> {
         self.by_ufrag.get(local_ufrag(stun)?).copied()
     }
 
     /// `peer` is reached by this user name fragment from now on.
-    pub fn name(&mut self, ufrag: String, peer: PeerKey) {
+    pub fn name(&mut self, ufrag: String, peer: Place) {
         self.by_ufrag.insert(ufrag, peer);
     }
 
@@ -98,7 +108,7 @@ impl Demux {
     }
 
     /// `peer` proved to be at `address`; `known` is its list of such addresses.
-    pub fn bind(&mut self, address: SocketAddr, peer: PeerKey, known: &mut Vec<SocketAddr>) {
+    pub fn bind(&mut self, address: SocketAddr, peer: Place, known: &mut Vec<SocketAddr>) {
         if self.by_address.insert(address, peer) == Some(peer) {
             return;
         }
@@ -110,7 +120,7 @@ impl Demux {
     }
 
     /// Forgets `address`, unless another peer has proved to be there since.
-    pub fn release(&mut self, address: SocketAddr, peer: PeerKey) {
+    pub fn release(&mut self, address: SocketAddr, peer: Place) {
         if self.by_address.get(&address) == Some(&peer) {
             self.by_address.remove(&address);
         }
@@ -138,10 +148,13 @@ mod tests {
     use super::super::RoomKey;
     use super::*;
 
-    fn peer(participant: u32) -> PeerKey {
-        PeerKey {
-            room: RoomKey(0),
-            participant,
+    fn peer(participant: u32) -> Place {
+        Place {
+            peer: PeerKey {
+                room: RoomKey(0),
+                participant,
+            },
+            connection: Connection::Publisher,
         }
     }
 

@@ -214,6 +214,7 @@ impl Leg {
         };
         let mut outgoing = Outgoing {
             names,
+            held: false,
             ssrc,
             seal: None,
             rtx,
@@ -228,6 +229,23 @@ impl Leg {
             self.exhausted |= outgoing.register(&mut crypto.sealer).is_err();
         }
         self.subscriptions[slot as usize].outgoing = Some(outgoing);
+    }
+
+    /// Sends nothing of `track` before [`Leg::open`].
+    pub fn hold(&mut self, track: TrackKey) {
+        self.set_held(track, true);
+    }
+
+    /// The client is ready for `track`.
+    pub fn open(&mut self, track: TrackKey) {
+        self.set_held(track, false);
+    }
+
+    fn set_held(&mut self, track: TrackKey, held: bool) {
+        let subscription = self.find_mut(track);
+        if let Some(outgoing) = subscription.and_then(|found| found.outgoing.as_mut()) {
+            outgoing.held = held;
+        }
     }
 
     /// The subscription to `track` lost its section.
@@ -278,7 +296,7 @@ impl Leg {
         let Some(outgoing) = &mut subscription.outgoing else {
             return;
         };
-        if self.crypto.is_none() || self.path.is_none() {
+        if self.crypto.is_none() || self.path.is_none() || outgoing.held {
             return;
         }
         let stamp = match subscription.kind {

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use super::codec::vp8;
 use super::counters::Dropped;
-use super::demux::Class;
+use super::demux::{Class, Place};
 use super::layers::Target;
-use super::message::{Kind, ParticipantState};
+use super::message::{Connection, Kind};
 use super::packet::{Layer, Packet};
 use super::participant::Source;
 use super::peer::{PeerEvent, Received, Unaccepted};
@@ -16,6 +16,7 @@ use super::room::{PEER_FAILED, Room};
 use super::rtcp;
 use super::section::Usage;
 use super::shard::Core;
+use super::srtp::Opener;
 #[cfg(test)]
 use super::tests::fault;
 use super::track::Track;
@@ -33,12 +34,14 @@ impl Room {
     pub fn datagram(
         &mut self,
         core: &mut Core,
-        slot: u32,
+        place: Place,
         (local, remote): (SocketAddr, SocketAddr),
         class: Class,
         contents: &[u8],
         now: Instant,
     ) {
+        let Place { peer, connection } = place;
+        let slot = peer.participant;
         let Some(participant) = self.participants.get_mut(slot as usize) else {
             return core.counters.drop(Dropped::PeerGone);
         };
@@ -48,12 +51,15 @@ impl Room {
             {
                 return core.counters.drop(Dropped::PacketRate);
             }
-            Class::Rtcp => self.feedback(core, slot, contents, now),
-            Class::Stun if participant.peer.authenticates(contents) => participant.heard = now,
+            Class::Rtcp => self.feedback(core, slot, connection, contents, now),
+            Class::Stun if participant.peer_of(connection).authenticates(contents) => {
+                participant.heard = now;
+            }
             _ => {}
         }
         let participant = &mut self.participants[slot as usize];
-        match participant.peer.receive(now, local, remote, contents) {
+        let peer = participant.peer_of(connection);
+        match peer.receive(now, local, remote, contents) {
             Ok(()) => {}
             Err(Unaccepted::Datagram) => core.counters.drop(match class {
                 Class::Stun => Dropped::StunInvalid,
@@ -65,7 +71,7 @@ impl Room {
         }
         #[cfg(test)]
         fault::trip(fault::Point::Datagram, &participant.identity);
-        let opened = self.drain(core, slot, now);
+        let opened = self.drain(core, slot, connection, now);
         if class == Class::Rtp && opened == 0 {
             core.counters.drop(Dropped::RtpInvalid);
         }
@@ -73,12 +79,18 @@ impl Room {
     }
 
     /// Takes everything out of a peer that it has ready; how many RTP packets there were.
-    pub fn drain(&mut self, core: &mut Core, slot: u32, now: Instant) -> usize {
+    pub fn drain(
+        &mut self,
+        core: &mut Core,
+        slot: u32,
+        connection: Connection,
+        now: Instant,
+    ) -> usize {
         let Some(participant) = self.participants.get_mut(slot as usize) else {
             return 0;
         };
         let mut events = std::mem::take(&mut core.events);
-        let drained = participant.peer.drain(&mut events);
+        let drained = participant.peer_of(connection).drain(&mut events);
         let mut packets = 0;
         for event in events.drain(..) {
             match event {
@@ -87,14 +99,14 @@ impl Room {
                     self.participants[slot as usize].heard = now;
                     self.ingress(core, slot, received, now);
                 }
-                other => self.peer_event(core, slot, other, now),
+                other => self.peer_event(core, slot, (connection, other), now),
             }
         }
         core.events = events;
         match drained {
             Ok(deadline) => {
                 if let Some(participant) = self.participants.get_mut(slot as usize) {
-                    participant.peer_deadline = deadline.unwrap_or(now + FAR);
+                    participant.set_deadline(connection, deadline.unwrap_or(now + FAR));
                 }
             }
             Err(_) => self.leave(core, slot, PEER_FAILED, now),
@@ -102,11 +114,20 @@ impl Room {
         packets
     }
 
-    fn peer_event(&mut self, core: &mut Core, slot: u32, event: PeerEvent, now: Instant) {
+    fn peer_event(
+        &mut self,
+        core: &mut Core,
+        slot: u32,
+        (connection, event): (Connection, PeerEvent),
+        now: Instant,
+    ) {
         let participant = &mut self.participants[slot as usize];
         match event {
-            PeerEvent::Connected => self.connected(core, slot, now),
-            PeerEvent::Path(local, remote) => participant.leg.set_path(local, remote),
+            PeerEvent::Connected => self.connected(core, slot, connection, now),
+            PeerEvent::Path(local, remote) if participant.sends_on(connection) => {
+                participant.leg.set_path(local, remote);
+            }
+            PeerEvent::Path(..) => {}
             PeerEvent::Transmit {
                 local,
                 remote,
@@ -127,32 +148,26 @@ impl Room {
     }
 
     /// ICE and DTLS are up: media can flow both ways.
-    fn connected(&mut self, core: &mut Core, slot: u32, now: Instant) {
+    fn connected(&mut self, core: &mut Core, slot: u32, connection: Connection, now: Instant) {
         let participant = &mut self.participants[slot as usize];
-        let Some(keying) = participant.peer.take_keys() else {
+        let Some(keying) = participant.peer_of(connection).take_keys() else {
             return;
         };
         let suite = keying.suite;
         core.counters.srtp_suites[suite.index()] += 1;
-        participant.leg.connect(keying);
-        let waited = now.saturating_duration_since(participant.joined);
-        core.counters.join_seconds.observe(waited, 1);
-        tracing::info!(
-            participant = ?participant.sid,
-            suite = suite.label(),
-            millis = waited.as_millis() as u64,
-            "media connected"
-        );
-        participant.state = ParticipantState::Active;
-        self.changed(core, slot);
-        let carried: Vec<_> = self.participants[slot as usize]
-            .sections
-            .carrying()
-            .map(|(_, track)| track)
-            .collect();
-        for track in carried {
+        match &mut participant.downlink {
+            Some(downlink) if connection == Connection::Publisher => {
+                downlink.reports = Some(Opener::new(keying.remote));
+            }
+            _ => participant.leg.connect(keying),
+        }
+        if participant.primary() == connection {
+            self.activate(core, slot, suite.label(), now);
+        }
+        for track in self.participants[slot as usize].carried() {
             self.tell_publisher(core, slot, track);
         }
+        self.ask_for_sections(core, slot, now);
         self.adapt(core, slot, now);
     }
 
@@ -234,13 +249,18 @@ impl Room {
     }
 
     /// What a subscriber reports about the streams we send it.
-    fn feedback(&mut self, core: &mut Core, slot: u32, datagram: &[u8], now: Instant) {
+    fn feedback(
+        &mut self,
+        core: &mut Core,
+        slot: u32,
+        connection: Connection,
+        datagram: &[u8],
+        now: Instant,
+    ) {
         let mut opened = std::mem::take(&mut core.opened);
         opened.clear();
-        match self.participants[slot as usize]
-            .leg
-            .open_rtcp(datagram, &mut opened)
-        {
+        let participant = &mut self.participants[slot as usize];
+        match participant.open_rtcp(connection, datagram, &mut opened) {
             Ok(()) => {
                 self.participants[slot as usize].heard = now;
                 for item in rtcp::read(&opened) {

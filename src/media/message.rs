@@ -49,6 +49,8 @@ pub struct Join {
     pub auto_subscribe: bool,
     /// Whether the client will report element sizes: video then starts at the lowest layer.
     pub adaptive_stream: bool,
+    /// The client receives on a second peer connection, on which the offers are ours.
+    pub two_connections: bool,
     /// The client's protocol number and kind, for others to see.
     pub client: ClientInfo,
 }
@@ -73,6 +75,15 @@ pub enum SignalEnd {
     ByClient,
     /// We did, for whatever reason. The client may not know yet.
     ByUs,
+}
+
+/// Which peer connection of a client is meant. Clients with a single one call it `Publisher`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Connection {
+    /// The single one, or that of two on which the client offers and publishes.
+    Publisher,
+    /// The second of two, on which we offer and send.
+    Subscriber,
 }
 
 /// What the client said of itself; copied to others so that they can choose features.
@@ -120,9 +131,20 @@ pub enum Request {
         /// The SDP text.
         sdp: String,
     },
-    /// A remote ICE candidate: the value of an SDP `candidate` attribute. One that can't be used is
-    /// ignored.
-    Candidate(String),
+    /// The answer to a [`Notice::Offer`].
+    Answer {
+        /// The id of the offer; 0 from clients older than these ids.
+        id: u32,
+        /// The SDP text.
+        sdp: String,
+    },
+    /// A remote ICE candidate. One that can't be used is ignored.
+    Candidate {
+        /// Where it leads.
+        connection: Connection,
+        /// The value of an SDP `candidate` attribute.
+        candidate: String,
+    },
     /// Announces a track whose media section follows (or came before).
     AddTrack(Box<AddTrack>),
     /// Mutes or unmutes an own track.
@@ -285,6 +307,15 @@ pub enum Notice {
         /// Every mid on which media is sent to the client, and the track it carries.
         mid_to_track: Vec<(String, TrackSid)>,
     },
+    /// An offer for the second peer connection; to be answered with [`Request::Answer`].
+    Offer {
+        /// Rises with every offer.
+        id: u32,
+        /// The SDP text.
+        sdp: String,
+        /// Every mid on which media is sent to the client, and the track it carries.
+        mid_to_track: Vec<(String, TrackSid)>,
+    },
     /// An own track was accepted.
     TrackPublished {
         /// The client's id, from the request.
@@ -341,7 +372,7 @@ impl Notice {
                 resumed.participant.weight() + all.map(|info| info.weight()).sum::<usize>()
             }
             Self::Participant(info) => info.weight(),
-            Self::Answer { sdp, .. } => sdp.len(),
+            Self::Answer { sdp, .. } | Self::Offer { sdp, .. } => sdp.len(),
             _ => 0,
         };
         size_of::<Self>() + kept
@@ -357,6 +388,8 @@ pub struct Joined {
     pub participant: Arc<ParticipantInfo>,
     /// Everyone else who is visible, with their tracks.
     pub others: Vec<Arc<ParticipantInfo>>,
+    /// Of two peer connections, the one we offer on comes first and makes the participant active.
+    pub subscriber_primary: bool,
 }
 
 /// What a participant learns on taking its stay up again.

@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use super::TrackKey;
 use super::data::Mailbox;
+use super::downlink::Downlink;
 use super::egress::Leg;
 use super::message::{
     AddTrack, ClientInfo, LeaveReason, ParticipantInfo, ParticipantState, Permissions, SignalEnd,
@@ -74,6 +75,9 @@ pub struct Participant {
     pub peer: Peer,
     /// The sending half.
     pub leg: Leg,
+    /// The connection of the sending half, for clients with two; `peer` is then the other, on
+    /// which they publish.
+    pub downlink: Option<Box<Downlink>>,
     /// Media sections of the connection.
     pub sections: Sections,
     /// Announced tracks that wait for their section, and such that wait for an old one of the

@@ -9,8 +9,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use str0m::change::SdpOffer;
-use str0m::channel::ChannelId;
+use str0m::change::{SdpAnswer, SdpOffer, SdpPendingOffer};
+use str0m::channel::{ChannelConfig, ChannelId};
 use str0m::config::{DtlsCert, DtlsVersion};
 use str0m::crypto::CryptoProvider;
 use str0m::ice::StunMessage;
@@ -80,6 +80,8 @@ pub struct Peer {
     nacks: Vec<((Mid, Option<Rid>), u64)>,
     /// The client's data channels: reliable, lossy.
     channels: [Option<ChannelId>; 2],
+    /// What our own offer changes, until its answer has come.
+    pending: Option<SdpPendingOffer>,
     /// The client said goodbye.
     closed: bool,
 }
@@ -115,6 +117,7 @@ impl Peer {
             keys,
             nacks: Vec::new(),
             channels: [None; 2],
+            pending: None,
             closed: false,
         })
     }
@@ -128,6 +131,32 @@ impl Peer {
             .accept_offer(offer)
             .map_err(|_| PeerDead)?;
         Ok(answer.to_sdp_string())
+    }
+
+    /// Makes an offer that has only an application section, and opens these channels once it is
+    /// answered.
+    pub fn offer_channels(
+        &mut self,
+        channels: impl IntoIterator<Item = ChannelConfig>,
+    ) -> Result<String, PeerDead> {
+        let mut changes = self.rtc.sdp_api();
+        for channel in channels {
+            changes.add_channel_with_config(channel);
+        }
+        let (offer, pending) = changes.apply().ok_or(PeerDead)?;
+        self.pending = Some(pending);
+        Ok(offer.to_sdp_string())
+    }
+
+    /// Takes the answer to the newest offer from here. An answer that only repeats an older one
+    /// changes nothing.
+    pub fn accept_answer(&mut self, answer: &str) -> Result<(), PeerDead> {
+        let Some(pending) = self.pending.take() else {
+            return Ok(());
+        };
+        let answer = SdpAnswer::from_sdp_string(answer).map_err(|_| PeerDead)?;
+        let accepted = self.rtc.sdp_api().accept_answer(pending, answer);
+        accepted.map_err(|_| PeerDead)
     }
 
     /// A candidate of the client. What can't be used (mDNS names, TCP) is ignored: with ICE lite

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use super::TrackKey;
 use super::message::{
-    AddTrack, CodecInfo, Kind, Notice, Source as TrackSource, TrackInfo, TrackRefusal,
+    AddTrack, CodecInfo, Connection, Kind, Notice, Source as TrackSource, TrackInfo, TrackRefusal,
 };
 use super::participant::{Participant, Pending};
 use super::room::{PEER_FAILED, Room};
@@ -32,7 +32,7 @@ impl Room {
             self.adapt(core, slot, now);
         }
         // str0m may have something to send already.
-        self.drain(core, slot, now);
+        self.drain(core, slot, Connection::Publisher, now);
         self.arm(core, slot);
     }
 
@@ -46,7 +46,7 @@ impl Room {
     ) -> Option<()> {
         let limits = &core.config.limits;
         let offer = Offer::parse(text, limits.sdp_bytes, limits.media_sections).ok()?;
-        let key = self.peer_key(slot);
+        let place = self.place(slot, Connection::Publisher);
         let participant = &mut self.participants[slot as usize];
         let from_str0m = participant
             .peer
@@ -56,10 +56,10 @@ impl Room {
         if ufrag != participant.ufrag {
             // The client restarted ICE, and so did we.
             core.demux.unname(&participant.ufrag);
-            core.demux.name(ufrag.clone(), key);
+            core.demux.name(ufrag.clone(), place);
             participant.ufrag = ufrag;
         }
-        participant.leg.codecs.read(&from_str0m);
+        participant.codecs().read(&from_str0m);
         let lost = participant.sections.offered(&offer);
         for track in lost.carried {
             participant.leg.unbind(track);
@@ -68,9 +68,12 @@ impl Room {
             self.end_track(core, track, now);
         }
         self.claim_sections(core, slot, now);
-        self.bind_sections(core, slot);
+        if self.participants[slot as usize].downlink.is_none() {
+            self.bind_sections(core, slot);
+        }
         let participant = &mut self.participants[slot as usize];
-        let sdp = sdp::answer(&from_str0m, &participant.leg.codecs, |mid| {
+        let codecs = *participant.codecs();
+        let sdp = sdp::answer(&from_str0m, &codecs, |mid| {
             role(&self.tracks, participant, mid)
         });
         let mid_to_track = participant

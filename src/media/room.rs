@@ -12,10 +12,11 @@ use std::time::{Duration, Instant};
 use slab::Slab;
 
 use super::data::Mailbox;
+use super::downlink::Downlink;
 use super::egress::Leg;
 use super::message::{
-    Departure, Join, Joined, LeaveAction, LeaveReason, Notice, ParticipantInfo, ParticipantState,
-    Refusal, Request, RoomInfo, SignalEnd,
+    Connection, Departure, Join, Joined, LeaveAction, LeaveReason, Notice, ParticipantInfo,
+    ParticipantState, Refusal, Request, RoomInfo, SignalEnd,
 };
 use super::ntp::SenderClock;
 use super::participant::Participant;
@@ -99,6 +100,10 @@ impl Room {
         }
         let peer = Peer::new(&core.crypto, &core.cert, &core.config.local, now)
             .map_err(|_| Refusal::Internal)?;
+        let downlink = match join.two_connections {
+            true => Some(Downlink::new(core, now).map_err(|_| Refusal::Internal)?),
+            false => None,
+        };
         if let Some(slot) = duplicate {
             let departure = Departure {
                 reason: LeaveReason::DuplicateIdentity,
@@ -115,13 +120,18 @@ impl Room {
         self.empty_since = None;
         core.demux.name(
             self.participants[slot as usize].ufrag.clone(),
-            self.peer_key(slot),
+            self.place(slot, Connection::Publisher),
         );
+        if let Some(downlink) = downlink {
+            self.add_downlink(core, slot, downlink, now);
+        }
         core.counters.joins += 1;
         let joined = Joined {
             room: self.info(),
             participant: self.info_of(slot),
             others: self.others(slot),
+            subscriber_primary: self.participants[slot as usize].primary()
+                == Connection::Subscriber,
         };
         core.notify(session, Notice::Joined(Box::new(joined)));
         self.announce(core, slot);
@@ -157,6 +167,7 @@ impl Room {
             armed: Armed::default(),
             peer,
             leg: Leg::new(core.rng.fork(), now),
+            downlink: None,
             sections: Sections::default(),
             pending: Vec::new(),
             published: Vec::new(),
@@ -167,6 +178,21 @@ impl Room {
             info: OnceCell::new(),
             packet_rate: (now, 0),
         }
+    }
+
+    /// Others learn that a participant is there.
+    pub fn activate(&mut self, core: &mut Core, slot: u32, suite: &'static str, now: Instant) {
+        let participant = &mut self.participants[slot as usize];
+        let waited = now.saturating_duration_since(participant.joined);
+        core.counters.join_seconds.observe(waited, 1);
+        tracing::info!(
+            participant = ?participant.sid,
+            suite,
+            millis = waited.as_millis() as u64,
+            "media connected"
+        );
+        participant.state = ParticipantState::Active;
+        self.changed(core, slot);
     }
 
     /// A participant goes; tells it and the others. Whatever belonged to it is gone afterwards.
@@ -290,11 +316,15 @@ impl Room {
     pub fn request(&mut self, core: &mut Core, slot: u32, request: Request, now: Instant) {
         match request {
             Request::Offer { id, sdp } => self.offer(core, slot, id, &sdp, now),
-            Request::Candidate(candidate) => {
+            Request::Answer { id, sdp } => self.downlink_answered(core, slot, (id, &sdp), now),
+            Request::Candidate {
+                connection,
+                candidate,
+            } => {
                 let participant = &mut self.participants[slot as usize];
                 if participant.candidates < core.config.limits.candidates {
                     participant.candidates += 1;
-                    participant.peer.add_candidate(&candidate);
+                    participant.peer_of(connection).add_candidate(&candidate);
                 }
             }
             Request::AddTrack(request) => self.add_track(core, slot, *request, now),
@@ -331,7 +361,7 @@ impl Room {
     pub fn arm(&mut self, core: &mut Core, slot: u32) {
         let key = TimerKey::Participant(self.peer_key(slot));
         if let Some(participant) = self.participants.get_mut(slot as usize) {
-            let deadline = participant.peer_deadline.min(participant.tick);
+            let deadline = participant.next();
             core.timers.arm(key, &mut participant.armed, deadline);
         }
     }
@@ -345,8 +375,9 @@ impl Room {
             if participant.peer.timeout(now).is_err() {
                 return self.leave(core, slot, PEER_FAILED, now);
             }
-            self.drain(core, slot, now);
+            self.drain(core, slot, Connection::Publisher, now);
         }
+        self.wake_downlink(core, slot, now);
         if self
             .participants
             .get(slot as usize)
@@ -377,6 +408,11 @@ impl Room {
         let silent = now.saturating_duration_since(participant.heard);
         let over = |reason, action| Some(Departure { reason, action });
         if participant.leg.is_exhausted() {
+            return Some(PEER_FAILED);
+        }
+        let lost = |downlink: &Downlink| downlink.is_overdue(now) && participant.leg.is_connected();
+        if participant.signal_closed.is_none() && participant.downlink.as_deref().is_some_and(lost)
+        {
             return Some(PEER_FAILED);
         }
         let closed = |at| now.saturating_duration_since(at) >= CLOSED_AFTER;
@@ -420,7 +456,7 @@ const CLOSED_AFTER: Duration = Duration::from_secs(2);
 /// 5 s for the client to come back. Browsers send a consent check every few seconds.
 const LOST_AFTER: Duration = Duration::from_secs(20);
 
-/// str0m could not go on.
+/// str0m could not go on, or an answer never came.
 pub(super) const PEER_FAILED: Departure = Departure {
     reason: LeaveReason::StateMismatch,
     action: LeaveAction::Reconnect,

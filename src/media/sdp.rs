@@ -295,7 +295,7 @@ fn write_opus_wishes(out: &mut String, receiving: &Receiving) {
     }
 }
 
-fn write_sending(out: &mut String, sending: &Sending) {
+pub(super) fn write_sending(out: &mut String, sending: &Sending) {
     let Sending {
         stream_id,
         track_id,

@@ -16,10 +16,11 @@ use str0m::crypto::CryptoProvider;
 use str0m::net::DatagramSend;
 
 use super::counters::{Counters, Dropped};
-use super::demux::{self, Class, Demux};
+use super::demux::{self, Class, Demux, Place};
 use super::egress::Leg;
 use super::message::{
-    Command, Departure, Join, LeaveAction, LeaveReason, Notice, Refusal, Resume, Transmit,
+    Command, Connection, Departure, Join, LeaveAction, LeaveReason, Notice, Refusal, Resume,
+    Transmit,
 };
 use super::ntp::Ntp;
 use super::participant::Participant;
@@ -99,9 +100,16 @@ impl Core {
 
     /// A stay is over: nothing leads to this participant any more, and it is told.
     pub fn dismiss(&mut self, key: PeerKey, gone: &Participant, departure: Departure) {
-        self.demux.unname(&gone.ufrag);
-        for address in &gone.addresses {
-            self.demux.release(*address, key);
+        let mut forget = |connection, ufrag: &str, addresses: &[SocketAddr]| {
+            let peer = key;
+            self.demux.unname(ufrag);
+            for address in addresses {
+                self.demux.release(*address, Place { peer, connection });
+            }
+        };
+        forget(Connection::Publisher, &gone.ufrag, &gone.addresses);
+        if let Some(downlink) = &gone.downlink {
+            forget(Connection::Subscriber, &downlink.ufrag, &downlink.addresses);
         }
         // A join that fails half way was never entered, and is answered with a refusal.
         if self.sessions.remove(&gone.session).is_some() {
@@ -259,23 +267,25 @@ impl Shard {
         } else {
             known
         };
-        let Some(key) = named else {
+        let Some(place) = named else {
             return self.core.counters.drop(Dropped::UnknownAddress);
         };
         if class == Class::Dtls && !demux::is_dtls(contents) {
             return self.core.counters.drop(Dropped::DtlsInvalid);
         }
-        self.contain(now, key, |core, room| {
-            if known != Some(key) {
-                let Some(participant) = room.participants.get_mut(key.participant as usize) else {
+        self.contain(now, place.peer, |core, room| {
+            let Place { peer, connection } = place;
+            if known != Some(place) {
+                let Some(participant) = room.participants.get_mut(peer.participant as usize) else {
                     return core.counters.drop(Dropped::PeerGone);
                 };
-                if !participant.peer.authenticates(contents) {
+                if !participant.peer_of(connection).authenticates(contents) {
                     return core.counters.drop(Dropped::StunInvalid);
                 }
-                core.demux.bind(remote, key, &mut participant.addresses);
+                core.demux
+                    .bind(remote, place, participant.addresses_of(connection));
             }
-            room.datagram(core, key.participant, (local, remote), class, contents, now);
+            room.datagram(core, place, (local, remote), class, contents, now);
         });
     }
 

@@ -82,7 +82,10 @@ impl Room {
         if track.subscribers.is_empty() {
             track.forget_key_frames();
         }
-        participant.sections.release(key);
+        match &mut participant.downlink {
+            Some(downlink) => downlink.release(key),
+            None => participant.sections.release(key),
+        }
     }
 
     /// A participant goes and receives nothing any more.
@@ -143,7 +146,7 @@ impl Room {
     }
 
     /// Gives free sections to subscriptions without one. Only called while an offer is answered,
-    /// because the answer has to say it.
+    /// because the answer has to say it; what goes over a downlink needs none of them.
     pub fn bind_sections(&mut self, core: &mut Core, slot: u32) {
         let waiting: Vec<_> = self.participants[slot as usize].leg.waiting().collect();
         for (key, kind) in waiting {
@@ -160,9 +163,12 @@ impl Room {
         }
     }
 
-    /// Asks the client for another offer while tracks wait for a section.
+    /// Asks the client for another offer while tracks wait for a section, or makes one.
     pub fn ask_for_sections(&mut self, core: &mut Core, slot: u32, now: Instant) {
         let participant = &mut self.participants[slot as usize];
+        if participant.downlink.is_some() {
+            return self.want_offer(core, slot, now);
+        }
         let mut waiting = [0; 2];
         for (_, kind) in participant.leg.waiting() {
             waiting[kind as usize] += 1;

@@ -33,6 +33,8 @@ pub struct Subscription {
 pub struct Outgoing {
     /// Names for the answer.
     pub names: Names,
+    /// The client hasn't answered the offer that names it; until then nothing is sent.
+    pub held: bool,
     /// The media.
     pub ssrc: OwnSsrc,
     /// Seals it, once there are keys.
@@ -80,7 +82,11 @@ impl Subscription {
     /// section.
     pub fn is_weighed(&self, track: &Track) -> bool {
         let flows = !self.settings.disabled && !track.info.announced.muted;
-        self.kind == Kind::Video && flows && self.outgoing.is_some()
+        let open = self
+            .outgoing
+            .as_ref()
+            .is_some_and(|outgoing| !outgoing.held);
+        self.kind == Kind::Video && flows && open
     }
 
     /// Nothing is sent for a while. What the subscriber misses meanwhile is not lost.

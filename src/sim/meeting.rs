@@ -157,6 +157,7 @@ impl Meeting {
             },
             auto_subscribe: true,
             adaptive_stream: false,
+            two_connections: false,
             client: ClientInfo {
                 protocol: 16,
                 ..ClientInfo::default()

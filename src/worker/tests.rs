@@ -80,6 +80,7 @@ fn join(session: SessionKey) -> Join {
         permissions: Grant::new("anna".into()).permissions,
         auto_subscribe: true,
         adaptive_stream: false,
+        two_connections: false,
         client: Default::default(),
     }
 }

@@ -202,14 +202,14 @@ impl Room {
         let handed = match channel {
             // Nothing overtakes what waits.
             Channel::Reliable if !participant.mailbox.queue.is_empty() => Handed::Full,
-            _ => participant.peer.hand_over(channel, message),
+            _ => participant.primary_peer().hand_over(channel, message),
         };
         let reason = match (handed, channel) {
             (Handed::Over, _) => {
                 core.counters.data_out += 1;
                 core.counters.data_bytes_out += message.len() as u64;
                 // Wakes the peer within this turn, which sends it.
-                participant.peer_deadline = now;
+                participant.wake_primary(now);
                 return self.arm(core, slot);
             }
             (Handed::Closed, Channel::Lossy) => Dropped::DataNoChannel,
@@ -240,8 +240,11 @@ impl Room {
     pub fn flush_data(&mut self, core: &mut Core, slot: u32, now: Instant) {
         let participant = &mut self.participants[slot as usize];
         let mut sent = false;
-        while let Some(message) = participant.mailbox.queue.front() {
-            match participant.peer.hand_over(Channel::Reliable, message) {
+        while let Some(message) = participant.mailbox.queue.front().cloned() {
+            match participant
+                .primary_peer()
+                .hand_over(Channel::Reliable, &message)
+            {
                 Handed::Over => {}
                 Handed::Full => break,
                 Handed::Closed => {
@@ -258,7 +261,7 @@ impl Room {
             participant.mailbox.queue.pop_front();
         }
         if sent {
-            participant.peer_deadline = now;
+            participant.wake_primary(now);
             self.arm(core, slot);
         }
     }

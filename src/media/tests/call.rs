@@ -146,6 +146,7 @@ impl Call {
             },
             auto_subscribe: true,
             adaptive_stream: false,
+            two_connections: false,
             client: ClientInfo {
                 protocol: 16,
                 ..ClientInfo::default()

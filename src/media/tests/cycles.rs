@@ -3,9 +3,9 @@
 
 use super::call::{Call, Who};
 use super::track::Medium;
-use crate::media::message::{LeaveReason, Request};
+use crate::media::message::{Connection, LeaveReason, Request};
 use crate::media::room::Room;
-use crate::media::{PeerKey, Shard, TrackKey};
+use crate::media::{Shard, TrackKey};
 
 const STEPS: usize = 300;
 const IDENTITIES: [&str; 6] = ["anna", "bert", "carl", "dora", "emil", "frida"];
@@ -58,12 +58,9 @@ fn fits(shard: &Shard, room: &Room) {
         }
     }
     for (slot, participant) in &room.participants {
-        let key = PeerKey {
-            room: room.key,
-            participant: slot as u32,
-        };
+        let place = room.place(slot as u32, Connection::Publisher);
         for address in &participant.addresses {
-            assert_eq!(shard.core.demux.by_address(*address), Some(key));
+            assert_eq!(shard.core.demux.by_address(*address), Some(place));
         }
         for track in &participant.published {
             assert_eq!(room[*track].publisher, slot as u32);
@@ -75,7 +72,7 @@ fn fits(shard: &Shard, room: &Room) {
             let mut subscribers = room[track].subscribers.iter();
             assert!(subscribers.any(|it| it.participant == slot as u32));
         }
-        for (_, track) in participant.sections.carrying() {
+        for track in participant.carried() {
             assert!(participant.leg.find(track).is_some(), "it carries nothing");
         }
     }
@@ -89,7 +86,9 @@ fn act(call: &mut Call, here: &mut Vec<Who>, number: usize) {
         _ => {
             // Perhaps an eviction.
             here.retain(|who| call[*who].identity != identity);
-            let who = call.join_as(identity, |_| {});
+            // With two connections the second is offered, and never answered.
+            let two = call.random.u8(..4) == 0;
+            let who = call.join_as(identity, |join| join.two_connections = two);
             here.push(who);
             return call[who].offer();
         }

@@ -17,19 +17,8 @@ const JSON_BYTES_MAX: usize = 128 * 1024;
 
 /// Messages we act on, by their numbers in `SignalRequest`. A test holds this against what
 /// `request` does.
-const REQUESTS: [u64; 12] = [
-    OFFER,
-    3,
-    4,
-    5,
-    6,
-    7,
-    8,
-    SYNC_STATE,
-    14,
-    UPDATE_METADATA,
-    16,
-    19,
+const REQUESTS: [u64; 13] = [
+    OFFER, ANSWER, 3, 4, 5, 6, 7, 8, SYNC_STATE, 14, UPDATE_METADATA, 16, 19,
 ];
 
 /// Carries SDP.
@@ -40,6 +29,8 @@ const SYNC_STATE: u64 = 12;
 
 /// Answer and offer in a `SyncState`. They are of no use to us: the client offers anew.
 const SYNC_DESCRIPTIONS: [u64; 2] = [1, 5];
+/// The same, for our own offers.
+const ANSWER: u64 = 2;
 
 /// Carries metadata.
 const UPDATE_METADATA: u64 = 15;
@@ -96,12 +87,16 @@ pub(super) fn signal_request(bytes: &[u8]) -> Result<proto::SignalRequest, Unrea
         ));
         return Ok(proto::SignalRequest { message });
     }
-    let may_be_long = [OFFER, UPDATE_METADATA].contains(&field.number);
+    let may_be_long = [OFFER, ANSWER, UPDATE_METADATA].contains(&field.number);
     field.check_length(may_be_long)?;
-    if field.number == OFFER {
-        let mut offer = proto::SessionDescription::default();
-        field.merge_offer(&mut offer)?;
-        let message = Some(proto::signal_request::Message::Offer(offer));
+    if [OFFER, ANSWER].contains(&field.number) {
+        use proto::signal_request::Message;
+        let mut description = proto::SessionDescription::default();
+        field.merge_offer(&mut description)?;
+        let message = Some(match field.number {
+            OFFER => Message::Offer(description),
+            _ => Message::Answer(description),
+        });
         return Ok(proto::SignalRequest { message });
     }
     proto::SignalRequest::decode(field.whole).map_err(|_| Unreadable)
@@ -238,6 +233,7 @@ mod tests {
         let read = |message: Ask| signal_request(&bytes(message)).unwrap().message.is_some();
         let acted_on = [
             Ask::Offer(Default::default()),
+            Ask::Answer(Default::default()),
             Ask::Trickle(Default::default()),
             Ask::AddTrack(Default::default()),
             Ask::Mute(Default::default()),

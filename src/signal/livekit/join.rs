@@ -16,7 +16,7 @@ use livekit_protocol as proto;
 use prost::Message;
 use serde::Deserialize;
 
-use super::decode;
+use super::{decode, query};
 use crate::config;
 use crate::ids::{ParticipantSid, RoomName, SessionKey};
 use crate::media::message::{ClientInfo, Join, Refusal, Resume};
@@ -27,7 +27,7 @@ use crate::signal::{Signal, Stats, unix_now};
 const CAPABILITIES_MAX: usize = 32;
 
 /// JavaScript pads, others need not.
-const BASE64URL: GeneralPurpose = GeneralPurpose::new(
+pub(super) const BASE64URL: GeneralPurpose = GeneralPurpose::new(
     &URL_SAFE,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
@@ -39,10 +39,12 @@ pub(super) struct Admission {
     pub create_room: bool,
     /// The stay that the client believes to have already.
     pub resume: Option<Stay>,
+    /// It receives on a connection of its own.
+    pub two_connections: bool,
     pub grant: Grant,
-    client: ClientInfo,
-    auto_subscribe: bool,
-    adaptive_stream: bool,
+    pub client: ClientInfo,
+    pub auto_subscribe: bool,
+    pub adaptive_stream: bool,
     /// Tracks and offer the client brought along; they are handled after the `JoinResponse`.
     pub tracks: Vec<proto::AddTrackRequest>,
     pub offer: Option<proto::SessionDescription>,
@@ -90,26 +92,26 @@ pub(super) fn admit(signal: &Signal, uri: &Uri, headers: &HeaderMap) -> Result<A
     let token = token.ok_or(Refused::TokenMissing)?;
     let grant = signal.verifier.check(token, unix_now())?;
     let room = grant.room_to_join()?.clone();
-    let text = parameters.join_request.filter(|text| !text.is_empty());
-    let text = text.ok_or(Refused::JoinRequestMissing)?;
+    let create_room = signal.config.rooms.auto_create || grant.room_create;
+    let mut admission = Admission::new(room, create_room, grant);
     let limits = &signal.config.limits;
+    let text = parameters.join_request.filter(|text| !text.is_empty());
+    let Some(text) = text else {
+        return match is_v1(uri) {
+            true => Err(Refused::JoinRequestMissing),
+            false => query::admission(uri, admission, limits),
+        };
+    };
     // Tracks beyond what a participant may have are refused, one of them in words.
     let tracks_max = limits.tracks_per_participant.saturating_add(1);
     let bytes = unwrap(&text, limits.join_request_bytes.get())?;
     let request = decode::join_request(&bytes, tracks_max).map_err(|_| Refused::JoinRequest)?;
-    let mut admission = Admission {
-        room,
-        create_room: signal.config.rooms.auto_create || grant.room_create,
-        resume: request.reconnect.then(|| Stay {
-            sid: participant_sid(request.participant_sid),
-        }),
-        grant,
-        client: client(request.client_info),
-        auto_subscribe: false,
-        adaptive_stream: false,
-        tracks: request.add_track_requests,
-        offer: request.publisher_offer,
-    };
+    admission.resume = request.reconnect.then(|| Stay {
+        sid: participant_sid(request.participant_sid),
+    });
+    admission.client = client(request.client_info);
+    admission.tracks = request.add_track_requests;
+    admission.offer = request.publisher_offer;
     // Absent settings mean false here; both client families send them.
     if let Some(settings) = request.connection_settings {
         admission.auto_subscribe = settings.auto_subscribe;
@@ -120,7 +122,28 @@ pub(super) fn admit(signal: &Signal, uri: &Uri, headers: &HeaderMap) -> Result<A
     Ok(admission)
 }
 
+/// Whether `uri` is a path of the newer signalling.
+pub(super) fn is_v1(uri: &Uri) -> bool {
+    uri.path().starts_with("/rtc/v1")
+}
+
 impl Admission {
+    /// What a token alone says.
+    pub fn new(room: RoomName, create_room: bool, grant: Grant) -> Self {
+        Self {
+            room,
+            create_room,
+            resume: None,
+            two_connections: false,
+            grant,
+            client: ClientInfo::default(),
+            auto_subscribe: false,
+            adaptive_stream: false,
+            tracks: Vec::new(),
+            offer: None,
+        }
+    }
+
     /// The command for the shard.
     pub fn to_join(&self, session: SessionKey) -> Join {
         Join {
@@ -134,6 +157,7 @@ impl Admission {
             permissions: self.grant.permissions.clone(),
             auto_subscribe: self.auto_subscribe,
             adaptive_stream: self.adaptive_stream,
+            two_connections: self.two_connections,
             client: self.client.clone(),
         }
     }
@@ -149,7 +173,7 @@ impl Admission {
     }
 
     /// Adds what the client says of itself, where the token allows that.
-    fn describe(
+    pub fn describe(
         &mut self,
         metadata: String,
         attributes: impl IntoIterator<Item = (String, String)>,
@@ -266,11 +290,11 @@ fn inflate(bytes: &[u8], bytes_max: usize) -> Result<Vec<u8>, Refused> {
     Ok(inflated)
 }
 
-fn participant_sid(text: String) -> Option<ParticipantSid> {
+pub(super) fn participant_sid(text: String) -> Option<ParticipantSid> {
     (!text.is_empty()).then(|| text.into())
 }
 
-fn client(info: Option<proto::ClientInfo>) -> ClientInfo {
+pub(super) fn client(info: Option<proto::ClientInfo>) -> ClientInfo {
     let mut info = info.unwrap_or_default();
     info.capabilities.truncate(CAPABILITIES_MAX);
     ClientInfo {

@@ -10,13 +10,14 @@
 //!
 //! The upgrade is answered only when the shard has answered the join, so that a refusal is an HTTP
 //! error, which clients can interpret, and not a closed socket. `request` reads what clients send,
-//! `wire` writes what they get. What is not here yet: joins by query parameters (`/rtc` of old
-//! clients; its absence is a 404).
+//! `wire` writes what they get. On `/rtc` older clients join by query parameters (`query`), and
+//! then have two peer connections.
 
 mod decode;
 mod join;
 mod pace;
 mod pass;
+mod query;
 mod request;
 mod session;
 mod wire;
@@ -50,8 +51,9 @@ pub(super) fn routes() -> Router<Arc<Signal>> {
     Router::new()
         .route("/rtc/v1", get(connect))
         .route("/rtc/v1/validate", get(validate))
-        // Joins by `join_request` are honoured here too; see `connect`.
+        // Joins by `join_request` are honoured here too; see `join::admit`.
         .route("/rtc", get(connect))
+        .route("/rtc/validate", get(validate))
 }
 
 /// The checks of a join without the join. Browsers don't see why an upgrade failed, so clients ask
@@ -60,8 +62,20 @@ async fn validate(
     State(signal): State<Arc<Signal>>,
     uri: Uri,
     headers: HeaderMap,
-) -> Result<&'static str, Refused> {
-    let admission = join::admit(&signal, &uri, &headers)?;
+) -> Result<&'static str, Response> {
+    if is_off(&signal, &uri) {
+        return Err(not_found().await.into_response());
+    }
+    check(&signal, &uri, &headers).map_err(Refused::into_response)
+}
+
+/// Whether the path is of the newer signalling, which isn't wanted: clients fall back to `/rtc`.
+fn is_off(signal: &Signal, uri: &Uri) -> bool {
+    join::is_v1(uri) && !signal.config.http.v1
+}
+
+fn check(signal: &Signal, uri: &Uri, headers: &HeaderMap) -> Result<&'static str, Refused> {
+    let admission = join::admit(signal, uri, headers)?;
     if admission.resume.is_none() {
         signal.directory.admits(&admission.room)?;
         if !admission.create_room && !signal.directory.exists(&admission.room) {
@@ -78,11 +92,7 @@ async fn connect(
     headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Response {
-    // No joins by query parameters yet: to clients which want one, this path is unknown.
-    let has_join_request = uri
-        .query()
-        .is_some_and(|query| query.contains("join_request="));
-    if uri.path() == "/rtc" && !has_join_request {
+    if is_off(&signal, &uri) {
         return not_found().await.into_response();
     }
     // Somebody who just looks what is here, with or without a token.

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use super::wire;
 use crate::ids::TrackSid;
 use crate::media::message::{
-    AddTrack, CodecInfo, Kind, LayerInfo, Quality, Request, Source, Sync, TrackSettings,
+    AddTrack, CodecInfo, Connection, Kind, LayerInfo, Quality, Request, Source, Sync, TrackSettings,
 };
 use crate::signal::unix_now;
 
@@ -46,7 +46,11 @@ pub(super) enum Action {
 pub(super) fn interpret(message: Asked) -> Action {
     match message {
         Asked::Offer(offer) => Action::Ask(self::offer(offer)),
-        Asked::Trickle(trickle) => candidate(&trickle.candidate_init),
+        Asked::Answer(answer) => Action::Ask(Request::Answer {
+            id: answer.id,
+            sdp: answer.sdp,
+        }),
+        Asked::Trickle(trickle) => candidate(&trickle.candidate_init, trickle.target()),
         Asked::AddTrack(request) => add_track(request),
         Asked::Mute(mute) => Action::Ask(Request::Mute {
             track: mute.sid.into(),
@@ -112,13 +116,20 @@ fn refuse(reason: Reason, echo: Echo) -> Action {
 
 /// The candidate in an `RTCIceCandidateInit`. An empty one ends the gathering; we don't wait for
 /// that. One that is no JSON is as useless as one that can't be reached, and treated alike.
-fn candidate(init: &str) -> Action {
+fn candidate(init: &str, target: proto::SignalTarget) -> Action {
     #[derive(Deserialize)]
     struct Init {
         candidate: String,
     }
+    let connection = match target {
+        proto::SignalTarget::Publisher => Connection::Publisher,
+        proto::SignalTarget::Subscriber => Connection::Subscriber,
+    };
     match serde_json::from_str::<Init>(init) {
-        Ok(init) if !init.candidate.is_empty() => Action::Ask(Request::Candidate(init.candidate)),
+        Ok(Init { candidate }) if !candidate.is_empty() => Action::Ask(Request::Candidate {
+            connection,
+            candidate,
+        }),
         _ => Action::Ignore,
     }
 }
@@ -316,7 +327,12 @@ mod tests {
 
     #[test]
     fn only_real_candidates_are_passed_on() {
-        let asked = |init| matches!(candidate(init), Action::Ask(Request::Candidate(_)));
+        let asked = |init| match candidate(init, proto::SignalTarget::Subscriber) {
+            Action::Ask(Request::Candidate { connection, .. }) => {
+                connection == Connection::Subscriber
+            }
+            _ => false,
+        };
         assert!(asked(
             r#"{"candidate":"candidate:1 1 udp 1 192.0.2.1 5 typ host","sdpMid":"0"}"#
         ));

@@ -167,7 +167,11 @@ impl Link {
     async fn ask(&mut self, request: Request) -> Result<(), End> {
         match request {
             // The shard would end the stay as well, but the whole node waits while it reads.
-            Request::Offer { ref sdp, .. } if !self.offers.admits(sdp) => Err(End::OfferTooLarge),
+            Request::Offer { ref sdp, .. } | Request::Answer { ref sdp, .. }
+                if !self.offers.admits(sdp) =>
+            {
+                Err(End::OfferTooLarge)
+            }
             Request::Offer { .. } => match self.offers.take(request) {
                 Some(offer) => self.post(offer).await,
                 None => Ok(()),

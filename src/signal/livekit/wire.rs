@@ -46,6 +46,7 @@ pub(super) struct Node<'a> {
 pub(super) fn join_response(joined: Joined, node: &Node<'_>) -> Reply {
     let room = joined.room;
     Reply::Join(proto::JoinResponse {
+        subscriber_primary: joined.subscriber_primary,
         fast_publish: joined.participant.permissions.publish,
         participant: Some(participant(&joined.participant)),
         other_participants: joined.others.iter().map(|info| participant(info)).collect(),
@@ -136,15 +137,12 @@ pub(super) fn reply(notice: Notice) -> Option<Reply> {
             id,
             sdp,
             mid_to_track,
-        } => Reply::Answer(proto::SessionDescription {
-            r#type: "answer".to_owned(),
-            sdp,
+        } => Reply::Answer(description("answer", id, sdp, mid_to_track)),
+        Notice::Offer {
             id,
-            mid_to_track_id: mid_to_track
-                .into_iter()
-                .map(|(mid, track)| (mid, track.as_str().to_owned()))
-                .collect(),
-        }),
+            sdp,
+            mid_to_track,
+        } => Reply::Offer(description("offer", id, sdp, mid_to_track)),
         Notice::TrackPublished { cid, track } => {
             Reply::TrackPublished(proto::TrackPublishedResponse {
                 cid,
@@ -178,6 +176,21 @@ pub(super) fn reply(notice: Notice) -> Option<Reply> {
         }),
         Notice::Left(departure) => leave(departure),
     })
+}
+
+fn description(
+    kind: &str,
+    id: u32,
+    sdp: String,
+    mid_to_track: Vec<(String, TrackSid)>,
+) -> proto::SessionDescription {
+    let named = |(mid, track): (String, TrackSid)| (mid, text(&track));
+    proto::SessionDescription {
+        r#type: kind.to_owned(),
+        sdp,
+        id,
+        mid_to_track_id: mid_to_track.into_iter().map(named).collect(),
+    }
 }
 
 pub(super) fn leave(departure: Departure) -> Reply {

@@ -336,6 +336,7 @@ fn joined(join: &Join) -> Joined {
             ..participant("", 0)
         }),
         others: vec![participant("bert", 3).into()],
+        subscriber_primary: join.two_connections,
     }
 }
 

@@ -26,19 +26,19 @@ async fn every_answer_has_its_code_and_can_be_read_by_any_page() {
     let (join, good) = (plain_join(), token("anna"));
     let room = |name: &str| grant("anna", |grant| grant.room = Some(name.into()));
     let (full, nobody) = (room("full"), grant("anna", |grant| grant.room_join = false));
-    let cases: [(String, &str, u16, &str); 21] = [
+    let cases: [(String, &str, u16, &str); 22] = [
         ("/".into(), "", 200, "OK"),
         ("/nothing".into(), "", 404, "page not found"),
         ("/settings/regions".into(), "", 404, ""),
-        ("/rtc".into(), UPGRADE, 404, "page not found"),
+        ("/rtc".into(), UPGRADE, 401, "no token"),
         ("/rtc/v1".into(), "", 404, ""),
         (format!("/rtc/v1?access_token={good}"), "", 404, ""),
         (format!("/rtc/v1?access_token={good}x"), "", 404, ""),
         (
-            format!("/rtc?access_token={good}"),
+            format!("/rtc?access_token={good}&attributes=*"),
             UPGRADE,
-            404,
-            "page not found",
+            400,
+            "query",
         ),
         (
             format!("/rtc/v1?access_token={good}"),
@@ -112,7 +112,13 @@ async fn every_answer_has_its_code_and_can_be_read_by_any_page() {
             401,
             "Bearer",
         ),
-        ("/rtc/validate".into(), "", 404, "page not found"),
+        ("/rtc/validate".into(), "", 401, "no token"),
+        (
+            format!("/rtc/validate?access_token={good}"),
+            "",
+            200,
+            "success",
+        ),
     ];
     for (path, headers, status, text) in cases {
         let (head, body) = house.get(&path, headers).await;
