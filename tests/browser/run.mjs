@@ -6,6 +6,7 @@ import "./call.test.mjs";
 import "./negotiation.test.mjs";
 import "./layers.test.mjs";
 import "./clients.test.mjs";
+import "./dual.test.mjs";
 
 let world;
 let count = 0;

@@ -35,8 +35,8 @@ class Person:
             self.room.on(event, lambda *a, e=event: self.disturbed.append(e))
         _rooms.append(self)
 
-    async def join(self, room, auto_subscribe=True, **options):
-        await self.room.connect(os.environ["TEST_URL"], token(room, self.name),
+    async def join(self, room, auto_subscribe=True, url=None, **options):
+        await self.room.connect(url or os.environ["TEST_URL"], token(room, self.name),
                                 rtc.RoomOptions(auto_subscribe=auto_subscribe, **options))
         return self
 

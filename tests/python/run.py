@@ -10,6 +10,7 @@ here = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [here, os.path.join(here, "..", "lib")]
 
 import harness  # noqa: E402
+from daemon import Daemon  # noqa: E402
 from harness import expect, test, until  # noqa: E402
 import test_link  # noqa: E402,F401
 from person import BLUE, GREEN, RED, Person, leave_all  # noqa: E402
@@ -91,6 +92,39 @@ async def _():
         await until(lambda: not ben.room.remote_participants["anna"].track_publications,
                     "the track is gone", 3)
     expect(not ben.disturbed and not anna.disturbed, f"{anna.disturbed} {ben.disturbed}")
+
+
+@test("", "wheels with two connections and with one see and hear each other", seconds=60)
+async def _():
+    anna = await Person("anna").join("dual", single_peer_connection=False)
+    ben = await Person("ben").join("dual", single_peer_connection=False)
+    await anna.publish_picture("camera", RED)
+    await anna.publish_sine("voice", 440)
+    await ben.publish_picture("camera", BLUE)
+    await ben.publish_sine("voice", 880)
+    cora = await Person("cora").join("dual")
+    await cora.publish_picture("camera", GREEN)
+    late = await Person("late").join("dual", single_peer_connection=False)
+    for person in (anna, ben, cora, late):
+        for other, colour in (("anna", RED), ("ben", BLUE), ("cora", GREEN)):
+            if other != person.name:
+                await person.sees(other, "camera", colour)
+    await late.hears("anna", "voice", 440)
+    await ben.hears("anna", "voice", 440)
+    await anna.hears("ben", "voice", 880)
+    for person in (anna, ben, cora, late):
+        expect(not person.disturbed, f"{person.name}: {person.disturbed}")
+
+
+@test("LK-09", "with v1 off a wheel falls back to two connections", seconds=40)
+async def _():
+    async with Daemon(toml="[http]\nv1 = false\n") as daemon:
+        anna = await Person("anna").join("off", url=daemon.url)
+        ben = await Person("ben").join("off", url=daemon.url)
+        await anna.publish_picture("camera", RED)
+        await ben.sees("anna", "camera", RED)
+        await anna.leave()
+        await ben.leave()
 
 
 if __name__ == "__main__":
