@@ -20,5 +20,6 @@ import test_tracks  # noqa: E402,F401
 import test_layers  # noqa: E402,F401
 import test_hostile  # noqa: E402,F401
 import test_daemon  # noqa: E402,F401
+import test_dual  # noqa: E402,F401
 
 sys.exit(bool(asyncio.run(harness.run("wire", probe.close_all))))
