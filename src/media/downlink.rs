@@ -358,6 +358,22 @@ impl Room {
         }
     }
 
+    /// A client with two connections has its signalling back. It restarts ICE on the one by its own
+    /// offer, and on the other it waits for ours (LiveKit's clients don't ask).
+    pub fn restart_downlink(&mut self, core: &mut Core, slot: u32, now: Instant) {
+        let Some(downlink) = &mut self.participants[slot as usize].downlink else {
+            return;
+        };
+        // Before the first answer there is nothing to restart, only to say again.
+        if downlink.negotiation.restart(now) {
+            match downlink.peer.offer_restart() {
+                Ok(offer) => downlink.transport = Transport::read(&offer),
+                Err(PeerDead) => return self.leave(core, slot, PEER_FAILED, now),
+            }
+        }
+        self.arm(core, slot);
+    }
+
     /// What is due on a downlink: its peer's timeout, our next offer.
     pub fn wake_downlink(&mut self, core: &mut Core, slot: u32, now: Instant) {
         let downlink = |room: &mut Self| {

@@ -31,6 +31,8 @@ pub struct Negotiation {
     due: Option<Instant>,
     /// When the newest offer went.
     last: Option<Instant>,
+    /// An offer was answered.
+    accepted: bool,
 }
 
 impl Negotiation {
@@ -42,6 +44,7 @@ impl Negotiation {
             stale: false,
             due: None,
             last: None,
+            accepted: false,
         }
     }
 
@@ -58,6 +61,15 @@ impl Negotiation {
             };
             self.due = Some(now + wait);
         }
+    }
+
+    /// The client lost its signalling, and perhaps an offer or an answer with it: offers again at
+    /// once, whatever was under way. Whether it has ever answered.
+    pub fn restart(&mut self, now: Instant) -> bool {
+        self.outstanding = None;
+        self.stale = false;
+        self.due = Some(now);
+        self.accepted
     }
 
     /// When to make the next offer.
@@ -81,6 +93,7 @@ impl Negotiation {
             return false;
         }
         self.outstanding = None;
+        self.accepted = true;
         if std::mem::take(&mut self.stale) {
             self.want(now);
         }
@@ -136,6 +149,21 @@ mod tests {
         assert!(negotiation.answered(id, now + 400 * MS));
         assert_eq!(negotiation.due(), Some(now + 400 * MS + GATHER));
         assert!(!negotiation.answered(id, now + 401 * MS), "answered before");
+    }
+
+    #[test]
+    fn a_restart_waits_for_nothing_and_old_answers_don_t_count() {
+        let now = Instant::now();
+        let mut negotiation = Negotiation::new(0);
+        assert!(!negotiation.restart(now));
+        let first = negotiation.offered(now);
+        assert!(negotiation.answered(first, now));
+        let lost = negotiation.offered(now);
+        assert!(negotiation.restart(now + MS));
+        assert_eq!(negotiation.due(), Some(now + MS));
+        assert!(!negotiation.answered(lost, now + 2 * MS));
+        let again = negotiation.offered(now + 2 * MS);
+        assert!(negotiation.answered(again, now + 3 * MS));
     }
 
     #[test]

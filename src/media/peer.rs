@@ -148,6 +148,15 @@ impl Peer {
         Ok(offer.to_sdp_string())
     }
 
+    /// Makes an offer by which both sides start ICE anew; DTLS and what goes over it stay.
+    pub fn offer_restart(&mut self) -> Result<String, PeerDead> {
+        let mut changes = self.rtc.sdp_api();
+        changes.ice_restart(true);
+        let (offer, pending) = changes.apply().ok_or(PeerDead)?;
+        self.pending = Some(pending);
+        Ok(offer.to_sdp_string())
+    }
+
     /// Takes the answer to the newest offer from here. An answer that only repeats an older one
     /// changes nothing.
     pub fn accept_answer(&mut self, answer: &str) -> Result<(), PeerDead> {

@@ -11,7 +11,7 @@
 //! ```
 //!
 //! Media needs no resuming: its path, keys and numbers are the participant's, not the session's.
-//! The client restarts ICE by an offer of its own.
+//! The client restarts ICE by an offer of its own; on a downlink the offer is ours.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -116,6 +116,7 @@ impl Room {
             }
         }
         self.ask_for_sections(core, slot, now);
+        self.restart_downlink(core, slot, now);
     }
 
     /// A client that resumed says what it believes to have.

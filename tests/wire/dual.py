@@ -29,9 +29,13 @@ class DualProbe(Probe):
         self.offered = None
         self.mapped = {}
 
-    async def open(self, grants=None, access=None, path="/rtc", text=False, **query):
+    async def open(self, grants=None, access=None, path="/rtc", **query):
         await self.peer.ice.open()
         await self.down.ice.open()
+        return await self.reopen(grants, access, path, **query)
+
+    async def reopen(self, grants=None, access=None, path="/rtc", **query):
+        """Opens the socket alone; gives its first message."""
         access = access or token(self.room, self.identity, grants)
         query = {"protocol": 15, "auto_subscribe": 1, "sdk": "js", "version": "2.0.0", **query}
         parameters = "&".join(f"{key}={value}" for key, value in query.items())

@@ -238,3 +238,34 @@ async def _():
     # With a join request this path gives a single connection.
     dora = Probe("beside", "dora")
     expect(not (await dora.open(path="/rtc"))[2].subscriber_primary, "two connections for one")
+
+
+@test("LK-56 LK-30", "a resume restarts ICE on the connection that the server offers")
+async def _():
+    anna, ben = DualProbe("resumed", "anna"), Probe("resumed", "ben")
+    await anna.connect()
+    await ben.connect()
+    voice, _ = await ben.publish_audio()
+    section = await anna.subscription(voice.sid)
+    await anna.flow(section)
+    sid, known, before = anna.join.participant.sid, len(anna.offers), anna.offered.ufrag
+    await anna.socket.close()
+    anna.auto = False
+    anna.log.clear()
+    await anna.reopen(reconnect=1, sid=sid)
+    expect(anna.log[0][1] == "reconnect", f"first message is {anna.log[0][1]}")
+    await until(lambda: len(anna.offers) > known, "an offer after the resume", 2)
+    expect(anna.offered.ufrag != before, "the offer doesn't restart ICE")
+    anna.down.ice.restart()
+    await anna.accept(anna.offers[-1])
+    anna.down.ice.remote_ufrag = anna.offered.ufrag
+    anna.down.ice.remote_password = anna.offered.password
+    await asyncio.wait_for(anna.down.ice.connected.wait(), 5)
+    await anna.flow(section, 20)
+    gone = [p for update in ben.messages("update") for p in update.participants
+            if p.identity == "anna" and p.state == models.ParticipantInfo.DISCONNECTED]
+    expect(not gone, "ben was told that anna left")
+    # And what comes later is offered as before.
+    anna.auto = True
+    more, _ = await ben.publish_audio("more")
+    await anna.flow(await anna.subscription(more.sid))

@@ -8,6 +8,7 @@ mod garbage;
 mod leaves;
 pub mod ledger;
 mod offences;
+mod restart;
 mod resuming;
 pub mod source;
 mod stays;
