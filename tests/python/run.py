@@ -112,6 +112,16 @@ async def _():
     await late.hears("anna", "voice", 440)
     await ben.hears("anna", "voice", 440)
     await anna.hears("ben", "voice", 880)
+    heard = []
+    for person in (anna, ben, cora, late):
+        person.room.on("data_received", lambda packet, name=person.name: heard.append(
+            (name, packet.data)))
+    for sender, message, reliable in ((anna, b"to all", True), (cora, b"once", False)):
+        await sender.room.local_participant.publish_data(message, reliable=reliable)
+        wanted = sorted((person.name, message) for person in (anna, ben, cora, late)
+                        if person is not sender)
+        await until(lambda: sorted(heard) == wanted, f"{message} reaches the others: {heard}", 5)
+        heard.clear()
     for person in (anna, ben, cora, late):
         expect(not person.disturbed, f"{person.name}: {person.disturbed}")
 
