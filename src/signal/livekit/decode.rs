@@ -18,7 +18,19 @@ const JSON_BYTES_MAX: usize = 128 * 1024;
 /// Messages we act on, by their numbers in `SignalRequest`. A test holds this against what
 /// `request` does.
 const REQUESTS: [u64; 13] = [
-    OFFER, ANSWER, 3, 4, 5, 6, 7, 8, SYNC_STATE, 14, UPDATE_METADATA, 16, 19,
+    OFFER,
+    ANSWER,
+    3,
+    4,
+    5,
+    6,
+    7,
+    8,
+    SYNC_STATE,
+    14,
+    UPDATE_METADATA,
+    16,
+    19,
 ];
 
 /// Carries SDP.

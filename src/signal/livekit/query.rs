@@ -44,7 +44,6 @@ pub(super) fn admission(
     admission.two_connections = true;
     admission.resume = is_set(asked.reconnect.as_deref()).then(|| Stay {
         sid: participant_sid(asked.sid.unwrap_or_default()),
-        sync: None,
     });
     admission.auto_subscribe = asked.auto_subscribe.is_none_or(|text| is_set(Some(&text)));
     admission.adaptive_stream = is_set(asked.adaptive_stream.as_deref());
