@@ -72,6 +72,10 @@
 //! | numbers jump, a decoder complains | `media/rewrite.rs`, `media/codec/` |
 //! | pictures too small, or flapping between sizes | `media/allocator.rs`, `media/estimator/` |
 //! | freezes under loss | `media/retransmit.rs`, `media/egress.rs` |
+//! | a speaker's frame that stays or never comes | `media/speakers.rs` |
+//! | a layer the browser doesn't send, or never stops to | `media/dynacast.rs` |
+//! | a connection called lost or poor that isn't | `media/quality.rs` |
+//! | a track that only some people get | `media/restriction.rs`, `media/subscribing.rs` |
 //! | too many or too few key frames | `media/keyframe.rs` |
 //! | a fault that ended one stay | `media/shard.rs` (contains panics) |
 //! | sound and picture drift apart | `media/ntp.rs` |
@@ -103,6 +107,8 @@
 //! - **subscription**: one track on its way to one participant.
 //! - **wish**: what a subscriber asks: of a track at all, and of the bandwidth.
 //! - **token**, or [`signal::grant::Grant`]: what the holder of an API key allows a participant.
+//! - **demand**: the best layer of a video that anybody wants; its publisher is told (dynacast).
+//! - **allowance**: whom a publisher lets have which of its tracks.
 //! - **grant** of the [`media::allocator`]: the layers that bandwidth allows a subscription now.
 //! - **rewrite**: making one continuous stream out of changing layers. **stamp**: the numbers a
 //!   packet leaves with.
@@ -116,11 +122,9 @@
 //!
 //! # What is not here
 //!
-//! TLS for signalling (a reverse proxy's work); resuming a session (clients join anew); TURN and
-//! ICE over TCP; forwarding of data channels; codecs other than Opus and VP8; probing and pacing
-//! in the rate control; active speakers and connection quality; the room service, webhooks,
-//! recording; rooms larger than one worker and relays between nodes; reloading of the
-//! configuration.
+//! TLS for signalling (a reverse proxy's work); TURN and ICE over TCP; codecs other than Opus and
+//! VP8; probing and pacing in the rate control; pausing a video for want of bandwidth; recording;
+//! rooms larger than one worker and relays between nodes; reloading of the configuration.
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 #![cfg_attr(

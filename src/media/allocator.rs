@@ -79,6 +79,16 @@ pub fn allocate(budget: Bitrate, wishes: &[Wish], out: &mut Vec<Grant>) -> Bitra
     spent
 }
 
+/// What all wishes would cost, as far as their layers come.
+pub fn wanted(wishes: &[Wish]) -> Bitrate {
+    let best = |wish: &Wish| {
+        wish.steps()
+            .last()
+            .map_or(Bitrate::ZERO, |step| wish.rate(step))
+    };
+    wishes.iter().map(best).sum()
+}
+
 impl Wish {
     /// The least that is always granted. With no rate known yet: layer 0, all of it, since what
     /// doesn't come costs nothing.

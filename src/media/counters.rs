@@ -262,6 +262,8 @@ pub struct Counters {
     pub plis_sent: u64,
     /// Changes of layer that took effect at a key frame.
     pub layer_switches: u64,
+    /// Times a publisher was told which layers of a video are wanted.
+    pub demands: u64,
     /// Connected peers by SRTP suite: AES-CM, AES-128-GCM, AES-256-GCM.
     pub srtp_suites: [u64; 3],
     /// Joins that were accepted.
@@ -303,6 +305,7 @@ impl Default for Counters {
             plis_received: 0,
             plis_sent: 0,
             layer_switches: 0,
+            demands: 0,
             srtp_suites: [0; 3],
             joins: 0,
             resumes: 0,

@@ -413,6 +413,14 @@ impl Leg {
         self.wire.send(&plan, seal, now, counters);
     }
 
+    /// What goes out on this media SSRC, and how many packets have; none for retransmissions.
+    pub fn sent(&self, ssrc: u32) -> Option<(Kind, u32)> {
+        let slot = *self.by_ssrc.get(&ssrc)?;
+        let subscription = self.subscriptions.get(slot as usize)?;
+        let outgoing = subscription.outgoing.as_ref()?;
+        (outgoing.ssrc.get() == ssrc).then_some((subscription.kind, outgoing.packets))
+    }
+
     /// The track that goes out on this SSRC and the layer it is sent from, if it is video.
     pub fn video_source(&self, ssrc: u32) -> Option<(TrackKey, Layer)> {
         let slot = *self.by_ssrc.get(&ssrc)?;

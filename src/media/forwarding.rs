@@ -10,7 +10,7 @@ use super::demux::{Class, Place};
 use super::layers::Target;
 use super::message::{Connection, Kind};
 use super::packet::{Layer, Packet};
-use super::participant::Source;
+use super::participant::{Participant, Source};
 use super::peer::{PeerEvent, Received, Unaccepted};
 use super::room::{PEER_FAILED, Room};
 use super::rtcp;
@@ -136,6 +136,7 @@ impl Room {
                 core.send(local, remote, contents);
             }
             PeerEvent::Nacks(count) => core.counters.nacks_sent += count,
+            PeerEvent::Jitter(jitter) => participant.link.jitter(jitter),
             PeerEvent::Closed => participant.closed = Some(now),
             PeerEvent::ChannelOpen(channel) => self.channel_open(core, slot, channel, now),
             PeerEvent::ChannelDrained => self.flush_data(core, slot, now),
@@ -187,6 +188,9 @@ impl Room {
         let track = &mut tracks[source.track.0 as usize];
         if track.info.announced.muted {
             return core.counters.drop(Dropped::Muted);
+        }
+        if let Some(level) = received.audio_level {
+            track.speech.hear(level, received.timestamp, now);
         }
         let vp8 = match track.kind() {
             Kind::Audio => None,
@@ -292,6 +296,9 @@ impl Room {
             }
             rtcp::Item::Report(block) => {
                 participant.leg.estimator().report(core.ntp(now), &block);
+                if let Some((kind, sent)) = participant.leg.sent(*block.ssrc) {
+                    participant.link.report(&block, kind, sent);
+                }
             }
             rtcp::Item::Nack { media, lost } => {
                 for seq in lost {
@@ -341,7 +348,7 @@ impl Room {
             participants,
             ..
         } = self;
-        let leg = &mut participants[slot as usize].leg;
+        let Participant { leg, link, .. } = &mut participants[slot as usize];
         leg.estimator().tick(now);
         // What a cut leaves is measured on numbered packets, which audio isn't: its share is off
         // already. Before a cut it is small beside the headroom of a raise.
@@ -353,7 +360,8 @@ impl Room {
                 core.wishes.push(subscription.wish(track, now));
             }
         }
-        allocator::allocate(budget, &core.wishes, &mut core.grants);
+        let spent = allocator::allocate(budget, &core.wishes, &mut core.grants);
+        link.allows(spent, allocator::wanted(&core.wishes));
         let mut asked = Vec::new();
         let mut grants = core.grants.iter().copied();
         for subscription in leg.subscriptions().filter(|s| s.kind == Kind::Video) {
@@ -439,6 +447,7 @@ impl Room {
             }
             self.want_key_frames(key, now);
             self.ask_publisher(core, key, now);
+            self.tell_demand(core, key, now);
         }
     }
 
@@ -467,7 +476,7 @@ impl Room {
     }
 }
 
-impl super::participant::Participant {
+impl Participant {
     /// Whether one more RTP packet is within the rate a publisher may send at.
     fn may_send_packet(&mut self, now: Instant, per_second: u32) -> bool {
         let (since, count) = &mut self.packet_rate;

@@ -8,6 +8,9 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+pub use super::quality::{ConnectionQuality, QualityUpdate};
+pub use super::restriction::Allowance;
+pub use super::speakers::Speaker;
 use crate::ids::{Identity, ParticipantSid, RoomName, RoomSid, SessionKey, TrackSid};
 
 /// Something signalling wants of a shard.
@@ -172,6 +175,22 @@ pub enum Request {
     Sync(Box<Sync>),
     /// The participant goes.
     Leave,
+    /// Says who may have its tracks; `None` is everybody.
+    Restrict(Option<Vec<Allowance>>),
+    /// Changes the features of an own audio track. Unknown tracks are ignored, here and below.
+    AudioFeatures {
+        /// The own track.
+        track: TrackSid,
+        /// As in [`AddTrack::audio_features`].
+        features: Vec<i32>,
+    },
+    /// Changes the size of an own video.
+    Dimensions {
+        /// The own track.
+        track: TrackSid,
+        /// Full width and height in pixels.
+        dimensions: (u32, u32),
+    },
 }
 
 /// The state of a session as its client knows it.
@@ -357,6 +376,29 @@ pub enum Notice {
     Replaced,
     /// The stay is over; the last notice of a session.
     Left(Departure),
+    /// What changed about who speaks, of the participant and those whose tracks it has.
+    Speakers(Vec<Speaker>),
+    /// What of an own video anybody wants: by mime type of the codec the best layer, `None` where
+    /// nobody wants any.
+    Demand {
+        /// The own track.
+        track: TrackSid,
+        /// In the order of the announced codecs.
+        codecs: Vec<(String, Option<Quality>)>,
+    },
+    /// A publisher took the permission to receive a track away, or gave it (back).
+    SubscriptionAllowed {
+        /// Whose track.
+        participant: ParticipantSid,
+        /// Which.
+        track: TrackSid,
+        /// What holds now.
+        allowed: bool,
+    },
+    /// What changed about connections: the participant's own, and of those whose tracks it has.
+    Qualities(Vec<QualityUpdate>),
+    /// A track that was asked for has not appeared.
+    TrackMissing(TrackSid),
 }
 
 impl Notice {
@@ -373,6 +415,8 @@ impl Notice {
             }
             Self::Participant(info) => info.weight(),
             Self::Answer { sdp, .. } | Self::Offer { sdp, .. } => sdp.len(),
+            Self::Speakers(speakers) => size_of_val(speakers.as_slice()),
+            Self::Qualities(updates) => size_of_val(updates.as_slice()),
             _ => 0,
         };
         size_of::<Self>() + kept

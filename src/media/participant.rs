@@ -2,7 +2,7 @@
 //! the [`Peer`] that receives and the [`Leg`] that sends.
 
 use std::cell::OnceCell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
@@ -11,13 +11,16 @@ use super::TrackKey;
 use super::data::Mailbox;
 use super::downlink::Downlink;
 use super::egress::Leg;
+use super::known::Known;
 use super::message::{
-    AddTrack, ClientInfo, LeaveReason, ParticipantInfo, ParticipantState, Permissions, SignalEnd,
-    TrackInfo, TrackSettings,
+    AddTrack, ClientInfo, ConnectionQuality, LeaveReason, ParticipantInfo, ParticipantState,
+    Permissions, SignalEnd, TrackInfo, TrackSettings,
 };
 use super::ntp::SenderClock;
 use super::packet::Layer;
 use super::peer::Peer;
+use super::quality::Link;
+use super::restriction::Allowances;
 use super::section::Sections;
 use super::timers::Armed;
 use crate::ids::{Identity, ParticipantSid, SessionKey, TrackSid};
@@ -93,6 +96,18 @@ pub struct Participant {
     pub mailbox: Mailbox,
     /// Its wall clock against ours: one for all its streams, so that they stay in sync.
     pub clock: SenderClock,
+    /// Who it was told speaks, and how loud, in eighths.
+    pub speakers: Known<u8>,
+    /// What it was told of connections.
+    pub qualities: Known<ConnectionQuality>,
+    /// What its own does to media.
+    pub link: Link,
+    /// Who may have its tracks; `None` is everybody. Bounded by the length of a message.
+    pub allowances: Option<Allowances>,
+    /// Tracks it was told it may not have.
+    pub denied: HashSet<TrackKey>,
+    /// Tracks it asked for which aren't there, and since when. Bounded by [`WISHES_MAX`].
+    pub sought: Vec<(TrackSid, Instant)>,
     /// As others see it now, made when first asked for.
     pub info: OnceCell<Arc<ParticipantInfo>>,
     /// RTP packets taken in the current second, and when it began.

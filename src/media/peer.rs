@@ -14,13 +14,15 @@ use str0m::channel::{ChannelConfig, ChannelId};
 use str0m::config::{DtlsCert, DtlsVersion};
 use str0m::crypto::CryptoProvider;
 use str0m::ice::StunMessage;
-use str0m::media::{KeyframeRequestKind, Mid, Rid};
+use str0m::media::{KeyframeRequestKind, MediaKind, Mid, Rid};
 use str0m::net::{DatagramSend, Protocol, Receive};
 use str0m::{Candidate, Event, Input, Output, Rtc, RtcConfig};
 
 use super::data::{Channel, Handed};
 use super::demux::Class;
 use super::dtls::{self, KeySlot, Keying};
+use super::message::Kind;
+use super::track::clock_rate;
 
 /// What a drained peer has to say, in order.
 #[derive(Debug)]
@@ -42,6 +44,8 @@ pub enum PeerEvent {
     Rtp(Received),
     /// So many more NACK messages went to the client.
     Nacks(u64),
+    /// Jitter of audio that comes from the client.
+    Jitter(Duration),
     /// A data channel of the client opened.
     ChannelOpen(Channel),
     /// A data channel has sent most of what it held.
@@ -63,6 +67,8 @@ pub struct Received {
     pub timestamp: u32,
     /// The marker bit.
     pub marker: bool,
+    /// Loudness of an audio packet in -dBov, where the sender tells it (RFC 6464).
+    pub audio_level: Option<u8>,
     /// Without padding.
     pub payload: Arc<[u8]>,
 }
@@ -75,15 +81,24 @@ pub struct PeerDead;
 pub struct Peer {
     rtc: Rtc,
     keys: KeySlot,
-    /// NACK messages str0m has reported so far for each stream; one entry per media section and
-    /// RID, so bounded by the limit on sections.
-    nacks: Vec<((Mid, Option<Rid>), u64)>,
+    /// What str0m has counted so far of each stream; one entry per media section and RID, so
+    /// bounded by the limit on sections.
+    counted: Vec<Counted>,
     /// The client's data channels: reliable, lossy.
     channels: [Option<ChannelId>; 2],
     /// What our own offer changes, until its answer has come.
     pending: Option<SdpPendingOffer>,
     /// The client said goodbye.
     closed: bool,
+}
+
+/// What str0m has counted of one stream of the client.
+#[derive(Debug)]
+struct Counted {
+    stream: (Mid, Option<Rid>),
+    /// NACK messages to the client.
+    nacks: u64,
+    packets: u64,
 }
 
 impl Peer {
@@ -115,7 +130,7 @@ impl Peer {
         Ok(Self {
             rtc,
             keys,
-            nacks: Vec::new(),
+            counted: Vec::new(),
             channels: [None; 2],
             pending: None,
             closed: false,
@@ -253,6 +268,8 @@ impl Peer {
                 seq: *packet.seq_no,
                 timestamp: packet.header.timestamp,
                 marker: packet.header.marker,
+                // str0m turns the number of the wire around.
+                audio_level: packet.header.ext_vals.audio_level.map(i8::unsigned_abs),
                 payload: packet.payload,
             })),
             Event::PeerStats(stats) => {
@@ -262,14 +279,30 @@ impl Peer {
             }
             Event::MediaIngressStats(stats) => {
                 let stream = (stats.mid, stats.rid);
-                let before = match self.nacks.iter_mut().find(|(known, _)| *known == stream) {
-                    Some((_, count)) => std::mem::replace(count, stats.nacks),
+                let known = self.counted.iter_mut().find(|one| one.stream == stream);
+                let now = Counted {
+                    stream,
+                    nacks: stats.nacks,
+                    packets: stats.packets,
+                };
+                let (nacks, packets) = match known {
+                    Some(counted) => {
+                        let before = std::mem::replace(counted, now);
+                        (before.nacks, before.packets)
+                    }
                     None => {
-                        self.nacks.push((stream, stats.nacks));
-                        0
+                        self.counted.push(now);
+                        (0, 0)
                     }
                 };
-                events.push(PeerEvent::Nacks(stats.nacks.saturating_sub(before)));
+                events.push(PeerEvent::Nacks(stats.nacks.saturating_sub(nacks)));
+                let media = self.rtc.media(stats.mid);
+                let audio = media.is_some_and(|media| media.kind() == MediaKind::Audio);
+                // A stream that rests keeps the jitter it had.
+                if audio && stats.packets > packets {
+                    let jitter = Duration::from_secs(1) * stats.jitter / clock_rate(Kind::Audio);
+                    events.push(PeerEvent::Jitter(jitter));
+                }
             }
             Event::ChannelOpen(id, label) => match Channel::of(&label) {
                 Some(channel) => {

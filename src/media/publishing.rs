@@ -7,6 +7,7 @@
 use std::time::Instant;
 
 use super::TrackKey;
+use super::dynacast::Dynacast;
 use super::message::{
     AddTrack, CodecInfo, Connection, Kind, Notice, Source as TrackSource, TrackInfo, TrackRefusal,
 };
@@ -15,6 +16,7 @@ use super::room::{PEER_FAILED, Room};
 use super::sdp::{self, Offer, Receiving, Role};
 use super::section::{Section, Usage};
 use super::shard::Core;
+use super::speakers::Detector;
 use super::subscription::Subscription;
 use super::track::{Stream, Track, sort_rids};
 use crate::ids::TrackSid;
@@ -202,6 +204,8 @@ impl Room {
             subscribers: Vec::new(),
             resumed: now,
             subscribed_told: false,
+            speech: Detector::default(),
+            dynacast: Dynacast::default(),
             info,
         });
         // Others learn of the track before any SDP that carries it.
@@ -233,11 +237,33 @@ impl Room {
         }
         let track = self.tracks.remove(key.0 as usize);
         self.by_sid.remove(&track.info.sid);
+        for (_, participant) in &mut self.participants {
+            participant.denied.remove(&key);
+        }
         let participant = &mut self.participants[track.publisher as usize];
         participant.published.retain(|published| *published != key);
         participant.sources.retain(|source| source.track != key);
         participant.sections.unclaim(key);
         track
+    }
+
+    /// Changes what was announced of an own track, published or not yet.
+    pub fn amend(
+        &mut self,
+        core: &mut Core,
+        slot: u32,
+        sid: &TrackSid,
+        change: impl FnOnce(&mut AddTrack),
+    ) {
+        let pending = &mut self.participants[slot as usize].pending;
+        if let Some(pending) = pending.iter_mut().find(|pending| pending.sid == *sid) {
+            return change(&mut pending.request);
+        }
+        let own = |key: &&TrackKey| self[**key].publisher == slot;
+        if let Some(key) = self.by_sid.get(sid).filter(own).copied() {
+            change(&mut self[key].info.announced);
+            self.changed(core, slot);
+        }
     }
 
     /// Mutes or unmutes an own track, published or only announced.

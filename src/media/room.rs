@@ -5,7 +5,7 @@
 //! [`Room::participants`] and is used anew once it is gone.
 
 use std::cell::OnceCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,6 +14,7 @@ use slab::Slab;
 use super::data::Mailbox;
 use super::downlink::Downlink;
 use super::egress::Leg;
+use super::known::Known;
 use super::message::{
     Connection, Departure, Join, Joined, LeaveAction, LeaveReason, Notice, ParticipantInfo,
     ParticipantState, Refusal, Request, RoomInfo, SignalEnd,
@@ -21,6 +22,7 @@ use super::message::{
 use super::ntp::SenderClock;
 use super::participant::Participant;
 use super::peer::Peer;
+use super::quality::Link;
 use super::resuming::Departed;
 use super::section::Sections;
 use super::shard::{Core, TICK};
@@ -53,6 +55,10 @@ pub struct Room {
     pub by_identity: HashMap<Identity, u32>,
     /// Who left lately.
     pub departed: Departed,
+    /// When to look next who speaks.
+    pub speakers_due: Instant,
+    /// When to look next at the quality of connections.
+    pub quality_due: Instant,
     /// Since when nobody is in it.
     pub empty_since: Option<Instant>,
     /// Its timer in the heap.
@@ -78,6 +84,8 @@ impl Room {
             by_sid: HashMap::new(),
             by_identity: HashMap::new(),
             departed: Departed::default(),
+            speakers_due: now,
+            quality_due: now,
             empty_since: None,
             armed: Armed::default(),
         }
@@ -175,6 +183,12 @@ impl Room {
             sources: Vec::new(),
             mailbox: Mailbox::default(),
             clock: SenderClock::default(),
+            speakers: Known::default(),
+            qualities: Known::default(),
+            link: Link::default(),
+            allowances: None,
+            denied: HashSet::new(),
+            sought: Vec::new(),
             info: OnceCell::new(),
             packet_rate: (now, 0),
         }
@@ -336,6 +350,17 @@ impl Room {
                 self.update_settings(core, slot, &tracks, settings, now);
             }
             Request::Sync(sync) => self.sync(core, slot, &sync, now),
+            Request::Restrict(allowances) => self.restrict(core, slot, allowances, now),
+            Request::AudioFeatures { track, features } => {
+                self.amend(core, slot, &track, |announced| {
+                    announced.audio_features = features
+                });
+            }
+            Request::Dimensions { track, dimensions } => {
+                self.amend(core, slot, &track, |announced| {
+                    announced.dimensions = dimensions
+                });
+            }
             Request::Leave => {
                 let departure = Departure {
                     reason: LeaveReason::ClientInitiated,
@@ -399,6 +424,9 @@ impl Room {
         self.report(core, slot, now);
         self.tend_tracks(core, slot, now);
         self.ask_for_sections(core, slot, now);
+        self.give_up_seeking(core, slot, now);
+        self.tell_speakers(core, now);
+        self.tell_quality(core, now);
         self.flush_data(core, slot, now);
     }
 

@@ -1,10 +1,11 @@
 //! Who receives what: subscriptions come and go here, and get the media sections that carry them.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::TrackKey;
 use super::egress::Names;
 use super::message::{Notice, ParticipantState, Quality, TrackSettings};
+use super::participant::{Participant, WISHES_MAX};
 use super::room::Room;
 use super::shard::Core;
 use super::track::Subscriber;
@@ -19,7 +20,9 @@ impl Room {
             .map(|(key, _)| TrackKey(key as u32))
             .collect();
         for track in all {
-            self.subscribe(slot, track, now);
+            if self.subscribe(core, slot, track, now) {
+                self.tell_demand(core, track, now);
+            }
         }
         self.ask_for_sections(core, slot, now);
     }
@@ -32,28 +35,30 @@ impl Room {
             .map(|(slot, _)| slot as u32)
             .collect();
         for slot in all {
-            if self.subscribe(slot, track, now) {
+            if self.subscribe(core, slot, track, now) {
                 self.ask_for_sections(core, slot, now);
             }
         }
     }
 
     /// Subscribes `slot` to `track` if it may and wants to and hasn't yet.
-    fn subscribe(&mut self, slot: u32, key: TrackKey, now: Instant) -> bool {
-        let track = &mut self.tracks[key.0 as usize];
+    fn subscribe(&mut self, core: &mut Core, slot: u32, key: TrackKey, now: Instant) -> bool {
+        let track = &self.tracks[key.0 as usize];
         let hidden = self.participants[track.publisher as usize]
             .permissions
             .hidden;
+        // A client can't place a track of somebody it was never told of.
+        if hidden || track.publisher == slot || !self.admits(core, slot, key) {
+            return false;
+        }
+        let track = &mut self.tracks[key.0 as usize];
         let participant = &mut self.participants[slot as usize];
         let wish = participant
             .wishes
             .get(&track.info.sid)
             .copied()
             .unwrap_or_default();
-        // A client can't place a track of somebody it was never told of.
-        if hidden
-            || track.publisher == slot
-            || !participant.permissions.subscribe
+        if !participant.permissions.subscribe
             || !wish.subscribed.unwrap_or(participant.auto_subscribe)
             || participant.leg.find(key).is_some()
         {
@@ -113,10 +118,11 @@ impl Room {
             wish.subscribed = Some(subscribed);
             match self.by_sid.get(sid).copied() {
                 Some(key) if subscribed => {
-                    self.subscribe(slot, key, now);
+                    self.subscribe(core, slot, key, now);
+                    self.tell_demand(core, key, now);
                 }
                 Some(key) => self.unsubscribe(slot, key),
-                None => {}
+                None => participant.seek(sid, subscribed, now),
             }
         }
         self.ask_for_sections(core, slot, now);
@@ -140,9 +146,25 @@ impl Room {
                 && let Some(subscription) = participant.leg.find_mut(key)
             {
                 subscription.settings = settings;
+                self.tell_demand(core, key, now);
             }
         }
         self.adapt(core, slot, now);
+    }
+
+    /// Tells a participant of tracks that it asked for and that haven't come.
+    pub fn give_up_seeking(&mut self, core: &mut Core, slot: u32, now: Instant) {
+        let participant = &mut self.participants[slot as usize];
+        // In the order in which they were asked for.
+        let over = |(_, since): &&(TrackSid, Instant)| {
+            now.saturating_duration_since(*since) >= MISSING_AFTER
+        };
+        let count = participant.sought.iter().take_while(over).count();
+        for (sid, _) in participant.sought.drain(..count) {
+            if !self.by_sid.contains_key(&sid) {
+                core.notify(participant.session, Notice::TrackMissing(sid));
+            }
+        }
     }
 
     /// Gives free sections to subscriptions without one. Only called while an offer is answered,
@@ -194,6 +216,19 @@ impl Room {
         if !std::mem::replace(&mut track.subscribed_told, true) {
             let session = self.participants[track.publisher as usize].session;
             core.notify(session, Notice::TrackSubscribed(track.info.sid.clone()));
+        }
+    }
+}
+
+/// A track that was asked for and hasn't appeared after this isn't coming.
+const MISSING_AFTER: Duration = Duration::from_secs(60);
+
+impl Participant {
+    /// Remembers that it asked for a track that isn't there, or that it asks no longer.
+    fn seek(&mut self, sid: &TrackSid, wanted: bool, now: Instant) {
+        self.sought.retain(|(sought, _)| sought != sid);
+        if wanted && self.sought.len() < WISHES_MAX {
+            self.sought.push((sid.clone(), now));
         }
     }
 }

@@ -3,12 +3,15 @@
 use std::time::{Duration, Instant};
 
 use super::allocator::TEMPORAL_MAX;
+use super::dynacast::Dynacast;
 use super::keyframe::KeyFrameRequests;
 use super::layers::SILENCE;
 use super::message::{Kind, Quality, TrackInfo};
 use super::ntp::TimestampMap;
 use super::packet::{Layer, Packet};
+use super::quality::Arrivals;
 use super::retransmit::Ring;
+use super::speakers::Detector;
 use crate::units::Bitrate;
 
 /// A published track.
@@ -27,6 +30,10 @@ pub struct Track {
     pub resumed: Instant,
     /// Whether the publisher was told of its first subscriber.
     pub subscribed_told: bool,
+    /// Whether somebody speaks on it.
+    pub speech: Detector,
+    /// What its publisher was told to send.
+    pub dynacast: Dynacast,
 }
 
 /// Where a track goes: a participant and the subscription in its leg.
@@ -52,6 +59,8 @@ pub struct Stream {
     pub key_frames: KeyFrameRequests,
     /// Its RTP clock against the publisher's wall clock.
     pub clock: TimestampMap,
+    /// What of it arrives.
+    pub arrivals: Arrivals,
 }
 
 impl Track {
@@ -146,12 +155,14 @@ impl Stream {
             rates: Default::default(),
             key_frames: KeyFrameRequests::default(),
             clock: TimestampMap::new(clock_rate(kind)),
+            arrivals: Arrivals::default(),
         }
     }
 
     /// Notes a packet that just came.
     pub fn note(&mut self, packet: &Packet) {
         self.last_packet = Some(packet.arrival);
+        self.arrivals.count(packet.seq);
         let temporal = packet
             .vp8
             .map_or(0, |descriptor| usize::from(descriptor.temporal));

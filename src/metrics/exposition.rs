@@ -65,6 +65,7 @@ fn add(total: &mut Counters, other: &Counters) {
         plis_received,
         plis_sent,
         layer_switches,
+        demands,
         srtp_suites,
         joins,
         resumes,
@@ -94,6 +95,7 @@ fn add(total: &mut Counters, other: &Counters) {
     total.plis_received += plis_received;
     total.plis_sent += plis_sent;
     total.layer_switches += layer_switches;
+    total.demands += demands;
     add_each(&mut total.srtp_suites, srtp_suites);
     total.joins += joins;
     total.resumes += resumes;
@@ -244,6 +246,11 @@ impl Page {
             "layer_switches_total",
             "Changes of the forwarded layer that took effect.",
             shard.layer_switches,
+        );
+        self.counter(
+            "layer_demands_total",
+            "Times a publisher was told which layers of a video anybody wants.",
+            shard.demands,
         );
     }
 

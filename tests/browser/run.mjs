@@ -7,6 +7,7 @@ import "./negotiation.test.mjs";
 import "./layers.test.mjs";
 import "./clients.test.mjs";
 import "./dual.test.mjs";
+import "./notices.test.mjs";
 
 let world;
 let count = 0;

@@ -285,6 +285,8 @@ class Voice:
         self.probe, self.section, self.ssrc = probe, section, ssrc
         self.sequence, self.timestamp, self.count = 1000, 5000, 0
         self.mark = 0  # second byte of the payload: tells which voice it is
+        self.level = 30  # -dBov, 127 is silence
+        self.paused = False  # True: time goes on, nothing is sent
         self.packets = self.octets = 0
         self.task = asyncio.ensure_future(self._run())
         probe.tasks.append(self.task)
@@ -292,7 +294,7 @@ class Voice:
     def packet(self):
         payload = bytes([0xFC, self.mark]) + self.count.to_bytes(4, "big") + bytes(40)
         packet = vp8.rtp(sdp.OPUS, self.sequence, self.timestamp, self.ssrc, payload, False,
-                         [(sdp.MID, self.section.mid.encode()), (sdp.AUDIO_LEVEL, b"\x9e")])
+                         [(sdp.MID, self.section.mid.encode()), (sdp.AUDIO_LEVEL, bytes([0x80 | self.level]))])
         self.sequence += 1
         self.timestamp += 960
         self.count += 1
@@ -303,8 +305,12 @@ class Voice:
     async def _run(self):
         begin = time.monotonic()
         while True:
-            await self.probe.peer.send(self.packet())
-            if self.count % 50 == 0:
+            packet = self.packet()
+            if self.paused:
+                self.sequence -= 1
+            else:
+                await self.probe.peer.send(packet)
+            if self.count % 50 == 0 and not self.paused:
                 await self.probe.peer.sender_report(self)
             await asyncio.sleep(max(0, begin + self.count * 0.02 - time.monotonic()))
 

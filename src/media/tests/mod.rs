@@ -7,6 +7,7 @@ pub mod fault;
 mod garbage;
 mod leaves;
 pub mod ledger;
+mod notices;
 mod offences;
 mod restart;
 mod resuming;

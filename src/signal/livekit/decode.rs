@@ -17,7 +17,7 @@ const JSON_BYTES_MAX: usize = 128 * 1024;
 
 /// Messages we act on, by their numbers in `SignalRequest`. A test holds this against what
 /// `request` does.
-const REQUESTS: [u64; 13] = [
+const REQUESTS: [u64; 16] = [
     OFFER,
     ANSWER,
     3,
@@ -26,10 +26,13 @@ const REQUESTS: [u64; 13] = [
     6,
     7,
     8,
+    11,
     SYNC_STATE,
     14,
     UPDATE_METADATA,
     16,
+    17,
+    18,
     19,
 ];
 
@@ -257,6 +260,9 @@ mod tests {
             Ask::UpdateMetadata(Default::default()),
             Ask::PingReq(Default::default()),
             Ask::PublishDataTrackRequest(Default::default()),
+            Ask::SubscriptionPermission(Default::default()),
+            Ask::UpdateAudioTrack(Default::default()),
+            Ask::UpdateVideoTrack(Default::default()),
         ];
         assert_eq!(acted_on.len(), REQUESTS.len());
         assert!(acted_on.into_iter().all(read));

@@ -13,6 +13,7 @@
 //! `wire` writes what they get. On `/rtc` older clients join by query parameters (`query`), and
 //! then have two peer connections.
 
+mod call;
 mod decode;
 mod join;
 mod pace;

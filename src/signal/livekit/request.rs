@@ -10,7 +10,7 @@ use proto::signal_request::Message as Asked;
 use proto::signal_response::Message as Reply;
 use serde::Deserialize;
 
-use super::wire;
+use super::{call, wire};
 use crate::ids::TrackSid;
 use crate::media::message::{
     AddTrack, CodecInfo, Connection, Kind, LayerInfo, Quality, Request, Source, Sync, TrackSettings,
@@ -74,6 +74,20 @@ pub(super) fn interpret(message: Asked) -> Action {
             let echo = Echo::PublishDataTrack(request);
             refuse(Reason::UnsupportedType, echo)
         }
+        Asked::SubscriptionPermission(permission) => {
+            Action::Ask(Request::Restrict(call::allowances(permission)))
+        }
+        Asked::UpdateAudioTrack(update) if update.features.len() > FEATURES_MAX => {
+            refuse(Reason::LimitExceeded, Echo::UpdateAudioTrack(update))
+        }
+        Asked::UpdateAudioTrack(update) => Action::Ask(Request::AudioFeatures {
+            track: update.track_sid.into(),
+            features: update.features,
+        }),
+        Asked::UpdateVideoTrack(update) => Action::Ask(Request::Dimensions {
+            track: update.track_sid.into(),
+            dimensions: (update.width, update.height),
+        }),
         _ => Action::Ignore,
     }
 }
@@ -238,7 +252,7 @@ fn source(number: i32) -> Source {
     }
 }
 
-fn sids(texts: impl IntoIterator<Item = String>) -> Vec<TrackSid> {
+pub(super) fn sids(texts: impl IntoIterator<Item = String>) -> Vec<TrackSid> {
     let known = texts.into_iter().filter(|sid| sid.len() <= TEXT_BYTES_MAX);
     known.take(TRACKS_PER_REQUEST).map(TrackSid::from).collect()
 }

@@ -6,6 +6,7 @@ use livekit_protocol as proto;
 use proto::request_response::{Reason, Request as Echo};
 use proto::signal_response::Message as Reply;
 
+use super::call;
 use crate::ids::TrackSid;
 use crate::media::message::{
     AddTrack, Departure, Joined, Kind, LayerInfo, LeaveAction, LeaveReason, Notice,
@@ -175,6 +176,22 @@ pub(super) fn reply(notice: Notice) -> Option<Reply> {
             track_sid: text(&track),
         }),
         Notice::Left(departure) => leave(departure),
+        Notice::Speakers(speakers) => call::speakers(speakers),
+        Notice::Demand { track, codecs } => call::demand(&track, codecs),
+        Notice::SubscriptionAllowed {
+            participant,
+            track,
+            allowed,
+        } => Reply::SubscriptionPermissionUpdate(proto::SubscriptionPermissionUpdate {
+            participant_sid: participant.as_str().to_owned(),
+            track_sid: text(&track),
+            allowed,
+        }),
+        Notice::Qualities(updates) => call::qualities(updates),
+        Notice::TrackMissing(track) => Reply::SubscriptionResponse(proto::SubscriptionResponse {
+            track_sid: text(&track),
+            err: proto::SubscriptionError::SeTrackNotfound as i32,
+        }),
     })
 }
 
@@ -397,7 +414,7 @@ fn add_track(announced: AddTrack) -> proto::AddTrackRequest {
     }
 }
 
-fn text(sid: &TrackSid) -> String {
+pub(super) fn text(sid: &TrackSid) -> String {
     sid.as_str().to_owned()
 }
 
@@ -420,7 +437,7 @@ fn source(source: Source) -> i32 {
     source as i32
 }
 
-fn quality(quality: Quality) -> i32 {
+pub(super) fn quality(quality: Quality) -> i32 {
     let quality = match quality {
         Quality::Low => proto::VideoQuality::Low,
         Quality::Medium => proto::VideoQuality::Medium,

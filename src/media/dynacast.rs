@@ -1,0 +1,200 @@
+//! What a publisher is told to send of a video: up to the best layer that anybody wants.
+//!
+//! More is asked for at once, less only after a while: an encoder that starts a layer again
+//! needs a key frame and some seconds to reach its rate, so what somebody leaves is kept for the
+//! next one. A layer that isn't sent is nothing special elsewhere: it counts as silent, as one
+//! does that the publisher's own bandwidth doesn't allow.
+
+use std::time::{Duration, Instant};
+
+use super::TrackKey;
+use super::message::{Kind, Notice, Quality};
+use super::packet::Layer;
+use super::room::Room;
+use super::shard::Core;
+use super::track::Track;
+
+/// How long less must be wanted before the publisher is told.
+const DELAY: Duration = Duration::from_secs(5);
+
+/// What the publisher of one video was told.
+#[derive(Debug)]
+pub struct Dynacast {
+    /// The best layer it should send, `None` for nothing at all.
+    told: Option<Quality>,
+    /// Since when less is wanted.
+    less: Option<Instant>,
+}
+
+impl Default for Dynacast {
+    /// Clients send everything until they are told otherwise, and forget what they are told
+    /// about a track before they have set it up.
+    fn default() -> Self {
+        Self {
+            told: Some(Quality::High),
+            less: None,
+        }
+    }
+}
+
+impl Dynacast {
+    /// Takes what is wanted now; whether the publisher has to be told.
+    pub fn want(&mut self, wanted: Option<Quality>, now: Instant) -> bool {
+        let wait = if wanted < self.told {
+            let since = *self.less.get_or_insert(now);
+            now.saturating_duration_since(since) < DELAY
+        } else {
+            self.less = None;
+            wanted == self.told
+        };
+        if !wait {
+            self.less = None;
+            self.told = wanted;
+        }
+        !wait
+    }
+}
+
+impl Track {
+    /// What the best of these layers is called when it is asked for. The highest layer stands for
+    /// everything: clients with fewer than three layers name them differently.
+    fn quality_of(&self, layer: Layer) -> Quality {
+        match layer.0 {
+            at if usize::from(at) + 1 >= self.layers.len() => Quality::High,
+            0 => Quality::Low,
+            _ => Quality::Medium,
+        }
+    }
+}
+
+impl Room {
+    /// Tells the publisher of a video what to send of it, if that has changed.
+    pub fn tell_demand(&mut self, core: &mut Core, key: TrackKey, now: Instant) {
+        if self[key].kind() != Kind::Video {
+            return;
+        }
+        let wanted = self.demand(key);
+        let track = &mut self[key];
+        let before = track.dynacast.told;
+        if !track.dynacast.want(wanted, now) {
+            return;
+        }
+        if wanted > before {
+            // Layers that come back are expected at the rate that was announced for them, so that
+            // whoever wants one takes its first key frame.
+            track.resumed = now;
+        }
+        // Subscribers get the first codec; nobody gets a backup.
+        let by_codec = std::iter::once(wanted).chain(std::iter::repeat(None));
+        let codecs = track.info.announced.codecs.iter().zip(by_codec);
+        let codecs = codecs.map(|(codec, wanted)| (codec.mime.clone(), wanted));
+        let notice = Notice::Demand {
+            track: track.info.sid.clone(),
+            codecs: codecs.collect(),
+        };
+        let session = self.participants[self[key].publisher as usize].session;
+        core.counters.demands += 1;
+        core.notify(session, notice);
+    }
+
+    /// The best layer anybody wants of a video.
+    fn demand(&mut self, key: TrackKey) -> Option<Quality> {
+        let Self {
+            tracks,
+            participants,
+            ..
+        } = self;
+        let track = &tracks[key.0 as usize];
+        let wanted = track.subscribers.iter().filter_map(|subscriber| {
+            let leg = &mut participants[subscriber.participant as usize].leg;
+            let subscription = leg.get_mut(subscriber.subscription)?;
+            (!subscription.settings.disabled)
+                .then(|| track.quality_of(subscription.wanted_layer(track)))
+        });
+        wanted.max()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use Quality::{High, Low, Medium};
+
+    #[test]
+    fn more_at_once_and_less_after_five_seconds() {
+        type Step = (u64, Option<Quality>, bool);
+        let cases: [(&str, &[Step]); 7] = [
+            (
+                "what everybody sends anyway is not said",
+                &[(0, Some(High), false), (10_000, Some(High), false)],
+            ),
+            (
+                "nobody wants it: nothing is sent after five seconds, and said once",
+                &[
+                    (0, None, false),
+                    (4999, None, false),
+                    (5000, None, true),
+                    (20_000, None, false),
+                ],
+            ),
+            (
+                "less for a moment is not less",
+                &[
+                    (0, Some(Low), false),
+                    (4000, Some(High), false),
+                    (6000, Some(Low), false),
+                    (10_999, Some(Low), false),
+                    (11_000, Some(Low), true),
+                ],
+            ),
+            (
+                "the last wish counts when the time is over",
+                &[
+                    (0, None, false),
+                    (3000, Some(Medium), false),
+                    (5000, Some(Medium), true),
+                ],
+            ),
+            (
+                "more is said at once",
+                &[
+                    (0, None, false),
+                    (5000, None, true),
+                    (5001, Some(Low), true),
+                    (5002, Some(High), true),
+                ],
+            ),
+            (
+                "less after more waits anew",
+                &[
+                    (0, None, false),
+                    (5000, None, true),
+                    (6000, Some(Medium), true),
+                    (7000, Some(Low), false),
+                    (11_999, Some(Low), false),
+                    (12_000, Some(Low), true),
+                ],
+            ),
+            (
+                "as much as before ends the waiting",
+                &[
+                    (0, Some(Low), false),
+                    (4999, Some(High), false),
+                    (5000, Some(Low), false),
+                ],
+            ),
+        ];
+        let start = Instant::now();
+        for (sentence, steps) in cases {
+            let mut dynacast = Dynacast::default();
+            for (millis, wanted, told) in steps {
+                let now = start + Duration::from_millis(*millis);
+                assert_eq!(
+                    dynacast.want(*wanted, now),
+                    *told,
+                    "{sentence}, {millis} ms"
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! What people are told in a call, as far as it takes long: minutes of virtual time.
+
+use super::call::Call;
+use super::track::Medium;
+use crate::ids::TrackSid;
+use crate::media::message::{ConnectionQuality, Notice, Quality};
+
+#[test]
+fn a_track_that_never_comes_is_given_up_after_a_minute() {
+    let mut call = Call::new();
+    let (anna, bert) = (call.enter("anna"), call.enter("bert"));
+    let microphone = call.publish(anna, Medium::microphone("microphone"));
+    let [wrong, dropped] = ["TR_wrong", "TR_dropped"].map(TrackSid::from);
+    for sid in [&wrong, &dropped, &microphone] {
+        call.subscribe(bert, sid, true);
+    }
+    call.subscribe(bert, &dropped, false);
+    let missing = |call: &Call| -> Vec<TrackSid> {
+        let notices = call[bert].notices.iter();
+        let missing = notices.filter_map(|notice| match notice {
+            Notice::TrackMissing(sid) => Some(sid.clone()),
+            _ => None,
+        });
+        missing.collect()
+    };
+    call.run(59_000);
+    assert_eq!(missing(&call), []);
+    call.run(61_000);
+    assert_eq!(missing(&call), [wrong], "said once");
+}
+
+#[test]
+fn a_publisher_without_an_audience_is_told_to_rest_until_somebody_comes() {
+    let mut call = Call::new();
+    let anna = call.enter("anna");
+    let camera = call.publish(anna, Medium::camera("camera"));
+    let demands = |call: &Call| -> Vec<Option<Quality>> {
+        let notices = call[anna].notices.iter();
+        let demands = notices.filter_map(|notice| match notice {
+            Notice::Demand { track, codecs } if *track == camera => Some(codecs[0].1),
+            _ => None,
+        });
+        demands.collect()
+    };
+    call.run(4_000);
+    assert_eq!(demands(&call), []);
+    call.run(2_000);
+    assert_eq!(demands(&call), [None]);
+    let bert = call.enter("bert");
+    assert_eq!(demands(&call), [None, Some(Quality::High)]);
+    call.vanish(bert);
+    call.close_signalling(bert);
+    call.run(20_000);
+    assert_eq!(demands(&call), [None, Some(Quality::High), None]);
+}
+
+#[test]
+fn a_connection_without_faults_is_excellent_and_a_lossy_one_is_not() {
+    let mut call = Call::new();
+    let (anna, bert) = (call.enter("anna"), call.enter("bert"));
+    call.publish(anna, Medium::microphone("microphone"));
+    let last = |call: &Call, of: super::call::Who| {
+        let sid = call[of].notices.iter().find_map(|notice| match notice {
+            Notice::Joined(joined) => Some(joined.participant.sid.clone()),
+            _ => None,
+        });
+        let notices = call[bert].notices.iter().rev();
+        let mut updates = notices.filter_map(|notice| match notice {
+            Notice::Qualities(updates) => updates
+                .iter()
+                .find(|update| Some(&update.participant) == sid.as_ref()),
+            _ => None,
+        });
+        updates.next().map(|update| update.quality)
+    };
+    call.run(11_000);
+    assert_eq!(last(&call, anna), Some(ConnectionQuality::Excellent));
+    assert_eq!(last(&call, bert), Some(ConnectionQuality::Excellent));
+    call.weather.up = 40;
+    call.run(11_000);
+    assert_eq!(last(&call, anna), Some(ConnectionQuality::Poor));
+    assert_eq!(last(&call, bert), Some(ConnectionQuality::Excellent));
+    call.weather.up = 0;
+    call.run(11_000);
+    assert_eq!(last(&call, anna), Some(ConnectionQuality::Excellent));
+    call.vanish(anna);
+    call.run(14_000);
+    assert_eq!(last(&call, anna), Some(ConnectionQuality::Lost));
+}
