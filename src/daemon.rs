@@ -24,7 +24,7 @@ use crate::config::Config;
 use crate::directory::{self, Directory};
 use crate::ids::WorkerId;
 use crate::metrics;
-use crate::signal::{self, Stats};
+use crate::signal::{self, Stats, webhook};
 use crate::worker::report::Report;
 use crate::worker::udp::{Bound, Buffers};
 use crate::worker::{self, Handle, Setup};
@@ -40,6 +40,9 @@ const SIGNAL_THREADS: usize = 2;
 
 /// How long workers may take to end their last turn.
 const STOP_TIME_MAX: Duration = Duration::from_secs(2);
+
+/// How long webhooks may take to get the last events.
+const WEBHOOK_TIME_MAX: Duration = Duration::from_secs(2);
 
 /// How long signalling tasks may take to end after everything else.
 const RUNTIME_TIME_MAX: Duration = Duration::from_secs(1);
@@ -62,6 +65,8 @@ pub enum Error {
     NoPort,
     /// The process could not be set up.
     Start(io::Error),
+    /// The certificates to check webhooks with could not be read.
+    Webhook(io::Error),
     /// A worker ended by itself.
     Worker,
 }
@@ -84,6 +89,11 @@ impl fmt::Display for Error {
                 "media.port plus the number of workers is above 65535; lower one of them",
             ),
             Self::Start(source) => write!(f, "cannot start: {source}"),
+            Self::Webhook(source) => write!(
+                f,
+                "cannot post to https webhooks: {source}; install ca-certificates or change \
+                 webhook.urls"
+            ),
             Self::Worker => f.write_str("a worker ended unexpectedly; all clients were sent away"),
         }
     }
@@ -92,7 +102,7 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Bind { source, .. } | Self::Start(source) => Some(source),
+            Self::Bind { source, .. } | Self::Start(source) | Self::Webhook(source) => Some(source),
             Self::NoAddress | Self::NoPort | Self::Worker => None,
         }
     }
@@ -172,6 +182,8 @@ struct Daemon {
     /// A task per worker that ends with it.
     watches: JoinSet<()>,
     signal: JoinHandle<()>,
+    /// Ends when the workers have ended and the last event is delivered or given up.
+    webhooks: JoinHandle<()>,
     draining: watch::Sender<bool>,
 }
 
@@ -185,6 +197,8 @@ impl Daemon {
             rooms: config.limits.rooms,
         };
         let directory = Arc::new(Directory::new(posts, limits));
+        let stats = Arc::new(Stats::default());
+        let (events, webhooks) = webhook::start(&config, &stats).map_err(Error::Webhook)?;
         let mut workers = Vec::new();
         let mut cores = cores(count).into_iter();
         for (sockets, mailbox) in listeners.media.into_iter().zip(mailboxes) {
@@ -194,12 +208,13 @@ impl Daemon {
                 limits: config.media_limits(),
                 mailbox,
                 directory: Arc::clone(&directory),
+                events: events.clone(),
             };
             workers.push(worker::start(setup, cores.next()).map_err(Error::Start)?);
         }
         let reports = || workers.iter().map(|worker| worker.reports.clone());
+        drop(events);
         let (draining, stop) = watch::channel(false);
-        let stats = Arc::new(Stats::default());
         let sources = metrics::Sources {
             workers: reports().collect(),
             signal: Arc::clone(&stats),
@@ -220,6 +235,7 @@ impl Daemon {
             workers,
             watches,
             signal,
+            webhooks,
             draining,
         })
     }
@@ -255,10 +271,17 @@ impl Daemon {
             let ends: Vec<_> = workers.into_iter().map(Handle::stop).collect();
             ends.into_iter().collect::<io::Result<()>>()
         });
-        match tokio::time::timeout(STOP_TIME_MAX, stopping).await {
+        let stopped = match tokio::time::timeout(STOP_TIME_MAX, stopping).await {
             Ok(Ok(Ok(()))) => Ok(()),
             _ => Err(Error::Worker),
+        };
+        if tokio::time::timeout(WEBHOOK_TIME_MAX, self.webhooks)
+            .await
+            .is_err()
+        {
+            warn!("ending with events that no webhook has taken");
         }
+        stopped
     }
 }
 

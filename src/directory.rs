@@ -3,7 +3,7 @@
 //! A room's entry is kept by two kinds of holders. Every stay has a [`Seat`], which its session
 //! takes before the join and shares with the worker; it is given back when the session has ended
 //! and the shard has said that the stay is over, whichever is later, so that a stay whose
-//! signalling is gone still counts. And the worker holds the entry from the first join it accepted
+//! signalling is gone still counts. And the worker holds the entry from when its shard opened it
 //! ([`Directory::opened`]) until the shard closed the room ([`Directory::close`]). The entry goes
 //! with the last holder. So a join that meets the end of its room is safe: its seat keeps the
 //! entry, and its mail reaches the same worker, where it comes after the end and starts the room
@@ -13,6 +13,7 @@
 //! What is not here: participants (the shard knows them), and other nodes.
 
 pub mod notices;
+mod questions;
 
 use std::fmt;
 use std::sync::Arc;
@@ -20,9 +21,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::ids::{RoomName, SessionKey, WorkerId};
+use crate::media::message::administration::{Answer, Question};
 use crate::media::message::{Command, Refusal, SignalEnd};
 
 /// What a worker finds in its mailbox.
@@ -39,6 +41,15 @@ pub enum Mail {
         notices: notices::Sender,
         /// To be kept until the stay is over.
         seat: Arc<Seat>,
+    },
+    /// For the shard, with the way back for its answer.
+    Ask {
+        /// The question.
+        question: Question,
+        /// Where the answer goes.
+        reply: oneshot::Sender<Answer>,
+        /// Keeps the entry of a room that is about to be opened until it is answered.
+        seat: Option<Arc<Seat>>,
     },
 }
 
@@ -63,6 +74,7 @@ pub struct Directory {
     limits: Limits,
     seats: AtomicUsize,
     next_session: AtomicU64,
+    next_ticket: AtomicU64,
     draining: AtomicBool,
 }
 
@@ -104,6 +116,7 @@ impl Directory {
             limits,
             seats: AtomicUsize::new(0),
             next_session: AtomicU64::new(1),
+            next_ticket: AtomicU64::new(1),
             draining: AtomicBool::new(false),
         }
     }
@@ -170,7 +183,7 @@ impl Directory {
         self.rooms.get(room).is_some_and(|entry| entry.open)
     }
 
-    /// The worker's shard holds the room: called by the worker for every `Joined` it passes on.
+    /// The worker's shard holds the room: called by the worker when the shard has opened it.
     pub fn opened(&self, room: &RoomName, worker: WorkerId) {
         if let Some(mut entry) = self.rooms.get_mut(room) {
             entry.open |= entry.worker == usize::from(worker.0);

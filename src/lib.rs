@@ -65,6 +65,10 @@
 //! | a message is missing or misread | `signal/livekit/wire.rs` (out), `request.rs` (in) |
 //! | somebody is thrown out, is there twice, rooms that stay | `media/room.rs` |
 //! | an older client gets no offer, or too many | `media/downlink.rs`, `media/negotiation.rs` |
+//! | the server API refuses a call | `signal/room_service.rs`, `signal/grant.rs` |
+//! | somebody who was removed comes back | `signal/revocation.rs` |
+//! | what such a call does to a room | `media/administration.rs`, `media/permitting.rs` |
+//! | an event that never came, or in the wrong order | `signal/webhook.rs`, `media/room.rs` |
 //! | a publication never appears | `media/publishing.rs`, `media/sdp.rs` |
 //! | the wrong face in a tile, or none | `media/section.rs`, `media/subscribing.rs` |
 //! | media doesn't connect | `daemon.rs` (addresses), `media/demux.rs`, `media/peer.rs` |
@@ -95,6 +99,8 @@
 //! - **placement**: a session's hold on a room's entry in the [`directory`].
 //! - **command**, **notice**: what signalling wants of a shard, and what a shard tells a session;
 //!   the whole language is [`media::message`].
+//! - **question**, **event**: what is asked of a room from outside, and what it tells of itself:
+//!   [`media::message::administration`].
 //! - **peer**: the receiving half of a participant's connection: str0m, ICE, DTLS.
 //! - **downlink**: the second peer connection of older clients: we offer on it, and the leg sends.
 //!   On the first one they only publish.

@@ -14,7 +14,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("media", &["media", "ids", "units"]),
     ("sim", &["sim", "media", "ids", "units"]),
     ("config", &["config", "media", "ids", "units"]),
-    ("directory", &["media::message", "ids", "units"]),
+    (
+        "directory",
+        &["directory", "media::message", "ids", "units"],
+    ),
     ("worker", &["worker", "directory", "media", "ids", "units"]),
     (
         "signal",

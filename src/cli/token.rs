@@ -54,7 +54,7 @@ struct Rights {
     /// Allow to publish from this source only; may be given several times.
     #[arg(long, value_enum)]
     source: Vec<Source>,
-    /// Allow to change the own name, metadata and attributes. Without effect yet.
+    /// Allow to change the own name, metadata and attributes.
     #[arg(long)]
     update_metadata: bool,
     /// Invisible for others, where rooms.hidden_participants allows that.
@@ -63,10 +63,10 @@ struct Rights {
     /// Allow to create rooms, where rooms.auto_create doesn't.
     #[arg(long)]
     room_create: bool,
-    /// Allow to control the room. Without effect yet.
+    /// Allow to control the room by the server API.
     #[arg(long, requires = "room")]
     room_admin: bool,
-    /// Allow to list rooms. Without effect yet.
+    /// Allow to list rooms by the server API.
     #[arg(long)]
     room_list: bool,
 }

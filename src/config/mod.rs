@@ -20,7 +20,7 @@ use std::time::Duration;
 pub use error::{Error, Problem};
 pub use keys::{Keys, Secret};
 pub use layer::{Overrides, Place, Sources};
-pub use value::{ByteSize, LogFormat, LogLevel};
+pub use value::{ByteSize, LogFormat, LogLevel, WebUrl};
 
 use crate::media;
 use layer::Layers;
@@ -131,12 +131,25 @@ sections! {
     rooms: Rooms {
         /// Whether a join creates a missing room.
         auto_create: bool;
+        /// How long a room that was created waits for its first participant.
+        empty_timeout: Duration, Duration::ZERO, DAY;
         /// How long a room outlives its last participant.
         departure_timeout: Duration, Duration::ZERO, DAY;
         /// How long a participant may take to connect media.
         connect_timeout: Duration, SECOND, DAY;
         /// Whether `hidden` in a token is honoured.
         hidden_participants: bool;
+        /// Whether the server API may unmute tracks.
+        remote_unmute: bool;
+        /// How long tokens of a removed participant are refused.
+        revocation_time: Duration, SECOND, 366 * DAY;
+    }
+    /// Events for other programs.
+    webhook: Webhook {
+        /// Where events are posted; empty for nowhere.
+        urls: Vec<WebUrl>;
+        /// The name of the API key that signs them; none for the first by name.
+        key: Option<String>;
     }
     /// Bounds on what clients may take.
     limits: Limits {
@@ -180,6 +193,8 @@ sections! {
         data_messages_per_second: u32, 1, 1_000_000;
         /// Reliable data messages waiting for one participant; more are dropped.
         data_queue_bytes: ByteSize, ByteSize::kib(64), ByteSize::mib(1024);
+        /// Removed participants whose tokens are refused; one more and the oldest may come back.
+        revocations: usize, 1, 10_000_000;
     }
     /// The end.
     shutdown: Shutdown {
@@ -244,6 +259,7 @@ impl Config {
             layers.refuse("http", "listen", message.to_owned());
         }
         self.http_relations(layers);
+        self.webhook_relations(layers);
         let workers = self.media.worker_count();
         if self
             .media
@@ -293,6 +309,15 @@ impl Config {
         }
     }
 
+    fn webhook_relations(&self, layers: &mut Layers) {
+        if let Some(key) = &self.webhook.key
+            && self.keys.secret(key).is_none()
+        {
+            let message = format!("{key:?} is no key of [keys]; add it there or name another");
+            layers.refuse("webhook", "key", message);
+        }
+    }
+
     /// The part of the limits that a shard enforces.
     pub fn media_limits(&self) -> media::Limits {
         media::Limits {
@@ -306,7 +331,11 @@ impl Config {
             data_messages_per_second: self.limits.data_messages_per_second,
             data_queue_bytes: self.limits.data_queue_bytes.get(),
             connect_timeout: self.rooms.connect_timeout,
+            empty_timeout: self.rooms.empty_timeout,
             departure_timeout: self.rooms.departure_timeout,
+            name_bytes: self.limits.name_bytes.get(),
+            metadata_bytes: self.limits.metadata_bytes.get(),
+            attributes_bytes: self.limits.attributes_bytes.get(),
         }
     }
 }

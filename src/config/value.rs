@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use hyper::Uri;
 use toml::Value;
 
 /// A parameter's type. `Err` says what would have been right.
@@ -50,6 +51,22 @@ impl fmt::Debug for ByteSize {
             bytes if bytes > 0 && bytes % (1 << 10) == 0 => write!(f, "{} KiB", bytes >> 10),
             bytes => write!(f, "{bytes}"),
         }
+    }
+}
+
+/// An absolute `http` or `https` address.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd)]
+pub struct WebUrl(String);
+
+impl WebUrl {
+    /// The address as an HTTP client wants it.
+    pub fn uri(&self) -> Uri {
+        self.0.parse().expect("it was one when it was read")
+    }
+
+    /// Whether it needs TLS.
+    pub fn is_https(&self) -> bool {
+        self.uri().scheme_str() == Some("https")
     }
 }
 
@@ -204,6 +221,29 @@ impl Parameter for String {
         match value.as_str() {
             Some(text) if !text.is_empty() => Ok(text.to_owned()),
             _ => Err(format!("{value} is not a text in quotes")),
+        }
+    }
+}
+
+/// An empty text is none.
+impl Parameter for Option<String> {
+    fn from_toml(value: &Value) -> Result<Self, String> {
+        let text = value.as_str();
+        let text = text.ok_or_else(|| format!("{value} is not a text in quotes"))?;
+        Ok(Some(text.to_owned()).filter(|text| !text.is_empty()))
+    }
+}
+
+impl Parameter for WebUrl {
+    fn from_toml(value: &Value) -> Result<Self, String> {
+        let uri: Option<Uri> = value.as_str().and_then(|text| text.parse().ok());
+        let scheme = uri.as_ref().and_then(Uri::scheme_str);
+        let named = uri.as_ref().and_then(Uri::host).is_some();
+        match (uri.as_ref(), scheme) {
+            (Some(uri), Some("http" | "https")) if named => Ok(Self(uri.to_string())),
+            _ => Err(format!(
+                "{value} is no address of a web server; write \"https://example.org/path\""
+            )),
         }
     }
 }

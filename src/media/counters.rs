@@ -121,7 +121,7 @@ impl Dropped {
 
 impl LeaveReason {
     /// All of them, in the order of the enum.
-    pub const ALL: [LeaveReason; 8] = [
+    pub const ALL: [LeaveReason; 10] = [
         Self::ClientInitiated,
         Self::DuplicateIdentity,
         Self::ServerShutdown,
@@ -129,6 +129,8 @@ impl LeaveReason {
         Self::JoinFailure,
         Self::SignalClosed,
         Self::ConnectionTimeout,
+        Self::ParticipantRemoved,
+        Self::RoomDeleted,
         Self::Internal,
     ];
 
@@ -142,6 +144,8 @@ impl LeaveReason {
             Self::JoinFailure => "join_failure",
             Self::SignalClosed => "signal_closed",
             Self::ConnectionTimeout => "connection_timeout",
+            Self::ParticipantRemoved => "participant_removed",
+            Self::RoomDeleted => "room_deleted",
             Self::Internal => "internal",
         }
     }

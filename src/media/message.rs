@@ -2,16 +2,21 @@
 //!
 //! It is in-process and knows neither protobuf nor JSON; every adapter (LiveKit today, a control
 //! socket later) translates its own protocol to these words and back. Commands of a participant
-//! are addressed by its [`SessionKey`], and so are notices.
+//! are addressed by its [`SessionKey`], and so are notices. What is asked of a room as a whole has
+//! words of its own: [`administration`].
+
+pub mod administration;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 pub use super::quality::{ConnectionQuality, QualityUpdate};
 pub use super::restriction::Allowance;
 pub use super::speakers::Speaker;
 use crate::ids::{Identity, ParticipantSid, RoomName, RoomSid, SessionKey, TrackSid};
+use administration::{Profile, ProfileRefusal, Question};
 
 /// Something signalling wants of a shard.
 #[derive(Debug)]
@@ -25,6 +30,8 @@ pub enum Command {
     Resume(Resume),
     /// The signalling connection ended without a leave.
     SignalClosed(SessionKey, SignalEnd),
+    /// Something asked of a room; answered under its ticket.
+    Ask(Box<Question>),
     /// The daemon stops: every participant is told to reconnect elsewhere.
     Shutdown,
 }
@@ -173,6 +180,14 @@ pub enum Request {
     },
     /// What a client that resumed believes to have; follows [`Notice::Resumed`].
     Sync(Box<Sync>),
+    /// The participant changes what others see of it. What comes of it is a
+    /// [`Notice::ProfileAnswer`].
+    UpdateProfile {
+        /// Chosen by the client.
+        request_id: u32,
+        /// The change.
+        profile: Box<Profile>,
+    },
     /// The participant goes.
     Leave,
     /// Says who may have its tracks; `None` is everybody.
@@ -356,9 +371,30 @@ pub enum Notice {
         /// The state asked for.
         muted: bool,
     },
-    /// What changed about another participant. Sent before the answer that carries its media. One
-    /// value for all who are told: metadata can be large.
+    /// What changed about another participant, or about this one by other means than its own
+    /// tracks. Sent before the answer that carries its media. One value for all who are told:
+    /// metadata can be large.
     Participant(Arc<ParticipantInfo>),
+    /// What changed about the room.
+    Room(Arc<RoomInfo>),
+    /// What became of a [`Request::UpdateProfile`]. Older clients are only told of refusals.
+    ProfileAnswer {
+        /// As in the request.
+        request_id: u32,
+        /// As in the request.
+        profile: Box<Profile>,
+        /// Whether the profile is changed.
+        result: Result<(), ProfileRefusal>,
+    },
+    /// Somebody else muted or unmuted an own track.
+    Muted {
+        /// The own track.
+        track: TrackSid,
+        /// The new state.
+        muted: bool,
+    },
+    /// An own track was ended because it may no longer be published.
+    TrackUnpublished(TrackSid),
     /// The client should offer again with this many more receiving sections; 0 and 0 mean just
     /// "offer again".
     MediaSectionsRequired {
@@ -417,6 +453,8 @@ impl Notice {
             Self::Answer { sdp, .. } | Self::Offer { sdp, .. } => sdp.len(),
             Self::Speakers(speakers) => size_of_val(speakers.as_slice()),
             Self::Qualities(updates) => size_of_val(updates.as_slice()),
+            Self::Room(info) => info.metadata.len(),
+            Self::ProfileAnswer { profile, .. } => profile.weight(),
             _ => 0,
         };
         size_of::<Self>() + kept
@@ -458,6 +496,14 @@ pub struct RoomInfo {
     pub sid: RoomSid,
     /// Its name.
     pub name: RoomName,
+    /// Free text. Shared: it can be large.
+    pub metadata: Arc<str>,
+    /// How long it waits for its first participant.
+    pub empty_timeout: Duration,
+    /// How long it outlives its last one.
+    pub departure_timeout: Duration,
+    /// The most participants it takes.
+    pub participants_max: u32,
     /// Visible participants, the new one included.
     pub participants: u32,
     /// Participants who publish.
@@ -588,6 +634,10 @@ pub enum LeaveReason {
     SignalClosed,
     /// Media was lost.
     ConnectionTimeout,
+    /// An operator or a program of theirs removed the participant.
+    ParticipantRemoved,
+    /// An operator or a program of theirs deleted the room.
+    RoomDeleted,
     /// A fault in this participant's own peer; nobody else is touched.
     Internal,
 }

@@ -4,6 +4,7 @@
 //! [`Shard::handle`]; datagrams, notices and the next deadline come out of [`Shard::poll`]. Tests,
 //! benches, fuzzers and the daemon drive the same code.
 
+mod administration;
 pub mod allocator;
 pub mod batch;
 pub mod codec;
@@ -28,6 +29,8 @@ pub mod order;
 pub mod packet;
 mod participant;
 mod peer;
+mod permitting;
+mod profile;
 mod publishing;
 pub mod quality;
 pub mod restriction;
@@ -52,6 +55,7 @@ mod wire;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use message::administration::{Answer, Event, Ticket};
 use message::{Command, Notice, Transmit};
 pub use shard::Shard;
 
@@ -80,8 +84,16 @@ pub struct Limits {
     pub data_queue_bytes: usize,
     /// A participant whose media is not connected after this is removed.
     pub connect_timeout: Duration,
-    /// An empty room that somebody had joined is kept this long.
+    /// An empty room that nobody has joined yet is kept this long, unless its options say other.
+    pub empty_timeout: Duration,
+    /// An empty room that somebody had joined is kept this long, unless its options say other.
     pub departure_timeout: Duration,
+    /// Bytes of a display name that a participant gives itself.
+    pub name_bytes: usize,
+    /// Bytes of the metadata of a participant or a room.
+    pub metadata_bytes: usize,
+    /// Bytes of all keys and values of a participant's attributes.
+    pub attributes_bytes: usize,
 }
 
 /// What a shard is told at its start.
@@ -124,8 +136,14 @@ pub enum Output<'a> {
     Transmit(Transmit<'a>),
     /// Tell a session.
     Notice(SessionKey, Notice),
-    /// The last participant left and the departure timeout passed.
+    /// A room was opened, by a join or on demand. Comes before anything else of it.
+    RoomOpened(RoomName),
+    /// A room is closed: nobody came, or the last one left, in the time it waits; or on demand.
     RoomClosed(RoomName),
+    /// The answer to a question.
+    Answer(Ticket, Answer),
+    /// Something happened in a room.
+    Event(Box<Event>),
     /// Nothing more now; call [`Shard::handle`] with [`Input::Timeout`] at this time, if any.
     Timeout(Option<Instant>),
 }

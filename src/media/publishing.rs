@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use super::TrackKey;
 use super::dynacast::Dynacast;
+use super::message::administration::Happened;
 use super::message::{
     AddTrack, CodecInfo, Connection, Kind, Notice, Source as TrackSource, TrackInfo, TrackRefusal,
 };
@@ -211,6 +212,7 @@ impl Room {
         // Others learn of the track before any SDP that carries it.
         self.changed(core, slot);
         self.offer_to_all(core, key, now);
+        self.report_track(core, key, Happened::TrackPublished, now);
     }
 
     /// A track is no longer published: nobody receives it, nobody sees it.
@@ -229,12 +231,18 @@ impl Room {
         self.changed(core, track.publisher);
     }
 
-    /// Takes a track out without telling who sees it.
-    pub fn remove_track(&mut self, core: &mut Core, key: TrackKey, now: Instant) -> Track {
+    /// Ends every subscription to a track.
+    pub fn withdraw(&mut self, core: &mut Core, key: TrackKey, now: Instant) {
         for subscriber in std::mem::take(&mut self[key].subscribers) {
             self.unsubscribe(subscriber.participant, key);
             self.ask_for_sections(core, subscriber.participant, now);
         }
+    }
+
+    /// Takes a track out without telling who sees it.
+    pub fn remove_track(&mut self, core: &mut Core, key: TrackKey, now: Instant) -> Track {
+        self.withdraw(core, key, now);
+        self.report_track(core, key, Happened::TrackUnpublished, now);
         let track = self.tracks.remove(key.0 as usize);
         self.by_sid.remove(&track.info.sid);
         for (_, participant) in &mut self.participants {
@@ -316,7 +324,7 @@ enum Admission {
 
 impl Pending {
     /// As others will see it.
-    fn info(&self) -> TrackInfo {
+    pub fn info(&self) -> TrackInfo {
         TrackInfo {
             sid: self.sid.clone(),
             mid: String::new(),

@@ -87,7 +87,7 @@ impl Room {
             .since(joined)
             .filter(|info| !self.by_identity.contains_key(&info.identity));
         let resumed = Resumed {
-            room: self.info(),
+            room: self.info(core),
             participant: self.info_of(slot),
             gone: gone.cloned().collect(),
             others: self.others(slot),

@@ -15,6 +15,7 @@ use super::data::Mailbox;
 use super::downlink::Downlink;
 use super::egress::Leg;
 use super::known::Known;
+use super::message::administration::Happened;
 use super::message::{
     Connection, Departure, Join, Joined, LeaveAction, LeaveReason, Notice, ParticipantInfo,
     ParticipantState, Refusal, Request, RoomInfo, SignalEnd,
@@ -59,8 +60,18 @@ pub struct Room {
     pub speakers_due: Instant,
     /// When to look next at the quality of connections.
     pub quality_due: Instant,
-    /// Since when nobody is in it.
+    /// Since when nobody is in it. Nothing yet while the first join is under way.
     pub empty_since: Option<Instant>,
+    /// Somebody has been in it.
+    pub used: bool,
+    /// How long it waits for its first participant.
+    pub empty_timeout: Duration,
+    /// How long it outlives its last one.
+    pub departure_timeout: Duration,
+    /// The most participants, beside the limits.
+    pub participants_max: Option<u32>,
+    /// Free text for clients.
+    pub metadata: Arc<str>,
     /// Its timer in the heap.
     pub armed: Armed,
 }
@@ -87,8 +98,28 @@ impl Room {
             speakers_due: now,
             quality_due: now,
             empty_since: None,
+            used: false,
+            empty_timeout: core.config.limits.empty_timeout,
+            departure_timeout: core.config.limits.departure_timeout,
+            participants_max: None,
+            metadata: Arc::from(""),
             armed: Armed::default(),
         }
+    }
+
+    /// When it closes if nobody comes; `None` while somebody is here, or about to be.
+    pub fn closes_at(&self) -> Option<Instant> {
+        let timeout = match self.used {
+            true => self.departure_timeout,
+            false => self.empty_timeout,
+        };
+        self.empty_since.map(|since| since + timeout)
+    }
+
+    /// Participants it takes.
+    pub fn capacity(&self, core: &Core) -> usize {
+        let own = self.participants_max.map_or(usize::MAX, |max| max as usize);
+        core.config.limits.participants_per_room.min(own)
     }
 
     /// The key under which the shard finds a participant.
@@ -103,7 +134,7 @@ impl Room {
     pub fn join(&mut self, core: &mut Core, join: Join, now: Instant) -> Result<(), Refusal> {
         let duplicate = self.by_identity.get(&join.identity).copied();
         let others = self.participants.len() - usize::from(duplicate.is_some());
-        if others >= core.config.limits.participants_per_room {
+        if others >= self.capacity(core) {
             return Err(Refusal::RoomFull);
         }
         let peer = Peer::new(&core.crypto, &core.cert, &core.config.local, now)
@@ -126,6 +157,7 @@ impl Room {
         self.by_identity.insert(identity, slot);
         core.sessions.insert(session, self.peer_key(slot));
         self.empty_since = None;
+        self.used = true;
         core.demux.name(
             self.participants[slot as usize].ufrag.clone(),
             self.place(slot, Connection::Publisher),
@@ -135,7 +167,7 @@ impl Room {
         }
         core.counters.joins += 1;
         let joined = Joined {
-            room: self.info(),
+            room: self.info(core),
             participant: self.info_of(slot),
             others: self.others(slot),
             subscriber_primary: self.participants[slot as usize].primary()
@@ -207,6 +239,8 @@ impl Room {
         );
         participant.state = ParticipantState::Active;
         self.changed(core, slot);
+        let joined = Happened::ParticipantJoined(self.info_of(slot));
+        core.report(self.info(core), joined, now);
     }
 
     /// A participant goes; tells it and the others. Whatever belonged to it is gone afterwards.
@@ -226,9 +260,16 @@ impl Room {
         }
         core.dismiss(self.peer_key(slot), &gone, departure);
         self.say_goodbye(core, &gone, departure.reason, now);
+        self.report_gone(core, &gone, departure.reason, now);
         if self.participants.is_empty() {
             self.empty_since = Some(now);
-            let deadline = now + core.config.limits.departure_timeout;
+        }
+        self.arm_if_empty(core);
+    }
+
+    /// Makes sure that an empty room is woken at its end.
+    pub fn arm_if_empty(&mut self, core: &mut Core) {
+        if let Some(deadline) = self.closes_at() {
             core.timers
                 .arm(TimerKey::Room(self.key), &mut self.armed, deadline);
         }
@@ -308,7 +349,7 @@ impl Room {
     }
 
     /// The room as clients see it.
-    pub fn info(&self) -> RoomInfo {
+    pub fn info(&self, core: &Core) -> RoomInfo {
         let visible = || {
             self.participants
                 .iter()
@@ -317,6 +358,10 @@ impl Room {
         RoomInfo {
             sid: self.sid.clone(),
             name: self.name.clone(),
+            metadata: Arc::clone(&self.metadata),
+            empty_timeout: self.empty_timeout,
+            departure_timeout: self.departure_timeout,
+            participants_max: u32::try_from(self.capacity(core)).unwrap_or(u32::MAX),
             participants: visible().count() as u32,
             publishers: visible()
                 .filter(|(_, who)| !who.published.is_empty())
@@ -361,6 +406,10 @@ impl Room {
                     announced.dimensions = dimensions
                 });
             }
+            Request::UpdateProfile {
+                request_id,
+                profile,
+            } => self.update_profile(core, slot, request_id, profile),
             Request::Leave => {
                 let departure = Departure {
                     reason: LeaveReason::ClientInitiated,

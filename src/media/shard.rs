@@ -18,9 +18,10 @@ use str0m::net::DatagramSend;
 use super::counters::{Counters, Dropped};
 use super::demux::{self, Class, Demux, Place};
 use super::egress::Leg;
+use super::message::administration::{Answer, Event, Happened, Ticket};
 use super::message::{
     Command, Connection, Departure, Join, LeaveAction, LeaveReason, Notice, Refusal, Resume,
-    Transmit,
+    RoomInfo, Transmit,
 };
 use super::ntp::Ntp;
 use super::participant::Participant;
@@ -71,7 +72,10 @@ pub struct Core {
 enum Pending {
     Notice(SessionKey, Notice),
     Datagram(SocketAddr, SocketAddr, DatagramSend),
+    RoomOpened(RoomName),
     RoomClosed(RoomName),
+    Answer(Ticket, Answer),
+    Event(Box<Event>),
 }
 
 /// Legs with datagrams to send, each once, in the order they got some.
@@ -96,6 +100,19 @@ impl Core {
     pub fn send(&mut self, local: SocketAddr, remote: SocketAddr, contents: DatagramSend) {
         self.outbox
             .push_back(Pending::Datagram(local, remote, contents));
+    }
+
+    pub fn answer(&mut self, ticket: Ticket, answer: Answer) {
+        self.outbox.push_back(Pending::Answer(ticket, answer));
+    }
+
+    pub fn report(&mut self, room: RoomInfo, happened: Happened, now: Instant) {
+        let event = Event {
+            at_ms: self.unix_ms(now),
+            room: Box::new(room),
+            happened,
+        };
+        self.outbox.push_back(Pending::Event(Box::new(event)));
     }
 
     /// A stay is over: nothing leads to this participant any more, and it is told.
@@ -196,7 +213,10 @@ impl Shard {
     pub fn poll(&mut self) -> Output<'_> {
         match self.core.outbox.pop_front() {
             Some(Pending::Notice(session, notice)) => return Output::Notice(session, notice),
+            Some(Pending::RoomOpened(name)) => return Output::RoomOpened(name),
             Some(Pending::RoomClosed(name)) => return Output::RoomClosed(name),
+            Some(Pending::Answer(ticket, answer)) => return Output::Answer(ticket, answer),
+            Some(Pending::Event(event)) => return Output::Event(event),
             Some(Pending::Datagram(local, remote, contents)) => {
                 let contents = self.core.current.insert(contents);
                 return Output::Transmit(Transmit {
@@ -309,6 +329,7 @@ impl Shard {
                     room.signal_closed(core, key.participant, end, now);
                 });
             }
+            Command::Ask(question) => self.ask(now, *question),
             Command::Shutdown => {
                 self.stopping = true;
                 let all: Vec<_> = self.core.sessions.values().copied().collect();
@@ -339,10 +360,7 @@ impl Shard {
         let key = match self.by_name.get(&join.room) {
             Some(key) => *key,
             None if !join.create_room => return Err(Refusal::RoomMissing),
-            None if self.rooms.len() >= self.core.config.limits.rooms => {
-                return Err(Refusal::NodeFull);
-            }
-            None => self.open_room(join.room.clone(), now),
+            None => self.open_room(&join.room, now)?,
         };
         let core = &mut self.core;
         let room = &mut self.rooms[key.0 as usize];
@@ -355,7 +373,7 @@ impl Shard {
             }
             Err(_) => {
                 self.core.counters.peer_panics += 1;
-                self.close_room(key);
+                self.close_room(key, FAULT, now);
                 Err(Refusal::Internal)
             }
         }
@@ -379,54 +397,54 @@ impl Shard {
         }
     }
 
-    fn open_room(&mut self, name: RoomName, now: Instant) -> RoomKey {
+    /// Opens a room that isn't there yet, if there is a place for it.
+    pub(super) fn open_room(&mut self, name: &RoomName, now: Instant) -> Result<RoomKey, Refusal> {
+        if self.stopping {
+            return Err(Refusal::ShuttingDown);
+        }
+        if self.rooms.len() >= self.core.config.limits.rooms {
+            return Err(Refusal::NodeFull);
+        }
         let key = RoomKey(self.rooms.vacant_key() as u32);
         let room = Room::new(&mut self.core, key, name.clone(), now);
         tracing::info!(room = ?room.sid, "room opened");
+        let opened = Pending::RoomOpened(name.clone());
+        self.core.outbox.push_back(opened);
+        let info = room.info(&self.core);
+        self.core.report(info, Happened::RoomStarted, now);
         self.rooms.insert(room);
-        self.by_name.insert(name, key);
-        key
+        self.by_name.insert(name.clone(), key);
+        Ok(key)
     }
 
     fn close_if_unused(&mut self, key: RoomKey, now: Instant) {
         let unused = self.rooms.get(key.0 as usize).is_some_and(|room| {
-            room.participants.is_empty()
-                && room.empty_since.is_none_or(|since| {
-                    now.saturating_duration_since(since)
-                        >= self.core.config.limits.departure_timeout
-                })
+            room.participants.is_empty() && room.closes_at().is_none_or(|at| at <= now)
         });
         if unused {
-            self.close_room(key);
+            self.close_room(key, FAULT, now);
         }
     }
 
     /// A room that was used again since its timer was set, and is empty once more, needs another.
     fn arm_if_empty(&mut self, key: RoomKey) {
-        let Self { core, rooms, .. } = self;
-        if let Some(room) = rooms.get_mut(key.0 as usize)
-            && let Some(since) = room.empty_since
-        {
-            let deadline = since + core.config.limits.departure_timeout;
-            core.timers
-                .arm(TimerKey::Room(key), &mut room.armed, deadline);
+        if let Some(room) = self.rooms.get_mut(key.0 as usize) {
+            room.arm_if_empty(&mut self.core);
         }
     }
 
-    fn close_room(&mut self, key: RoomKey) {
-        let room = self.rooms.remove(key.0 as usize);
-        for (slot, gone) in room.participants {
-            let key = PeerKey {
-                room: key,
-                participant: slot as u32,
-            };
-            let departure = Departure {
-                reason: LeaveReason::Internal,
-                action: LeaveAction::Reconnect,
-            };
-            self.core.dismiss(key, &gone, departure);
+    /// Takes a room out; whoever is still in it goes by `departure`, all at once.
+    pub(super) fn close_room(&mut self, key: RoomKey, departure: Departure, now: Instant) {
+        let mut room = self.rooms.remove(key.0 as usize);
+        let participants = std::mem::take(&mut room.participants);
+        for (slot, gone) in &participants {
+            self.core
+                .dismiss(room.peer_key(slot as u32), gone, departure);
+            room.report_all_gone(&mut self.core, gone, departure.reason, now);
         }
         tracing::info!(room = ?room.sid, "room closed");
+        let info = room.info(&self.core);
+        self.core.report(info, Happened::RoomFinished, now);
         self.by_name.remove(&room.name);
         self.core.outbox.push_back(Pending::RoomClosed(room.name));
     }
@@ -467,7 +485,12 @@ impl Shard {
     }
 
     /// Runs `action` for one participant. A panic in it ends that participant's stay.
-    fn contain(&mut self, now: Instant, key: PeerKey, action: impl FnOnce(&mut Core, &mut Room)) {
+    pub(super) fn contain(
+        &mut self,
+        now: Instant,
+        key: PeerKey,
+        action: impl FnOnce(&mut Core, &mut Room),
+    ) {
         let core = &mut self.core;
         let Some(room) = self.rooms.get_mut(key.room.0 as usize) else {
             return core.counters.drop(Dropped::PeerGone);
@@ -487,17 +510,14 @@ impl Shard {
         };
         core.counters.peer_panics += 1;
         tracing::error!(room = ?room.sid, "panic in a peer: its participant is removed");
-        let departure = Departure {
-            reason: LeaveReason::Internal,
-            action: LeaveAction::Reconnect,
-        };
+        let departure = FAULT;
         let removed = catch_unwind(AssertUnwindSafe(|| {
             if room.participants.contains(key.participant as usize) {
                 room.leave(core, key.participant, departure, now);
             }
         }));
         if removed.is_err() {
-            self.close_room(key.room);
+            self.close_room(key.room, FAULT, now);
         }
     }
 }
@@ -508,6 +528,12 @@ fn leg(rooms: &mut Slab<Room>, key: PeerKey) -> Option<&mut Leg> {
         .get_mut(key.participant as usize)
         .map(|participant| &mut participant.leg)
 }
+
+/// A fault of ours; those it ends may come back at once.
+pub(super) const FAULT: Departure = Departure {
+    reason: LeaveReason::Internal,
+    action: LeaveAction::Reconnect,
+};
 
 /// Timers handled in one call; the rest stays due.
 const TIMERS_PER_TURN: usize = 4096;

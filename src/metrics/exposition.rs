@@ -38,6 +38,7 @@ pub fn families(reports: &[Report], signal: &Stats) -> Vec<MetricFamily> {
     page.worker(&worker);
     page.load(reports);
     page.signal(signal);
+    page.servers(signal, &worker);
     page.refusals(signal);
     page.into_families()
 }
@@ -404,6 +405,31 @@ impl Page {
             "signal_rate_limited_total",
             "Times a session had to wait because it sent too many messages or bytes.",
             read(&signal.rate_limited),
+        );
+    }
+
+    fn servers(&mut self, signal: &Stats, worker: &Tally) {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        self.counters(
+            "api_calls_total",
+            "Calls of the server API, by outcome.",
+            ("outcome", &["ok", "error"]),
+            &[read(&signal.api_calls), read(&signal.api_errors)],
+        );
+        self.counter(
+            "revocations_forgotten_total",
+            "Removals of participants that were forgotten before their time.",
+            read(&signal.revocations_forgotten),
+        );
+        self.counters(
+            "webhook_events_total",
+            "Events for webhooks, by what became of them.",
+            ("outcome", &["delivered", "failed", "dropped"]),
+            &[
+                read(&signal.webhooks_delivered),
+                read(&signal.webhooks_failed),
+                read(&signal.webhooks_dropped) + worker.events_lost,
+            ],
         );
     }
 

@@ -56,6 +56,8 @@ pub struct Grant {
     pub room_list: bool,
     /// May control `room`.
     pub room_admin: bool,
+    /// When the token was made, as far as it says: its `nbf`, else its `iat`. Time since 1970.
+    pub issued: Option<Duration>,
     /// What the participant may do. `hidden` is only set when the configuration allows it.
     pub permissions: Permissions,
 }
@@ -81,6 +83,8 @@ pub enum Refused {
     IdentityMissing,
     /// It doesn't allow to join a room.
     JoinNotAllowed,
+    /// Its holder was removed from the room after it was made.
+    Revoked,
 }
 
 /// Checks tokens against the API keys.
@@ -157,6 +161,7 @@ impl Grant {
             room_create: false,
             room_list: false,
             room_admin: false,
+            issued: None,
             permissions: Permissions {
                 publish: true,
                 sources: Vec::new(),
@@ -290,6 +295,7 @@ impl Verifier {
             room_create: video.room_create.unwrap_or(false),
             room_list: video.room_list.unwrap_or(false),
             room_admin: video.room_admin.unwrap_or(false),
+            issued: [claims.nbf, claims.iat].iter().flatten().find_map(time),
             permissions: Permissions {
                 publish,
                 sources,
@@ -362,12 +368,44 @@ impl fmt::Display for Refused {
             Self::TooEarly => "invalid token: not valid yet",
             Self::Claims => "invalid token: a claim is malformed or too long",
             Self::IdentityMissing => "invalid token: no identity",
+            Self::Revoked => "invalid token: made before its holder was removed from the room",
             Self::JoinNotAllowed => "permission denied: the token does not allow to join a room",
         })
     }
 }
 
 impl std::error::Error for Refused {}
+
+/// A token that says nothing of a participant but carries `claims`: a signature of `key` under
+/// them, from `now` for `life`.
+pub fn seal(
+    key: &str,
+    secret: &Secret,
+    now: Duration,
+    life: Duration,
+    mut claims: serde_json::Map<String, serde_json::Value>,
+) -> String {
+    claims.insert("iss".to_owned(), key.into());
+    claims.insert("nbf".to_owned(), now.as_secs().into());
+    claims.insert("exp".to_owned(), now.saturating_add(life).as_secs().into());
+    let secret = EncodingKey::from_secret(secret.as_bytes());
+    jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &secret)
+        .expect("texts and numbers are JSON, and any secret signs HS256")
+}
+
+/// A claim that is a time.
+fn time(claim: &Number) -> Option<Duration> {
+    let seconds = claim.as_f64()?;
+    Duration::try_from_secs_f64(seconds).ok()
+}
+
+/// The token in an `Authorization` header, if it is a bearer token.
+pub fn bearer(value: Option<&str>) -> Option<&str> {
+    let (scheme, token) = value?.split_once(' ')?;
+    scheme
+        .eq_ignore_ascii_case("bearer")
+        .then_some(token.trim())
+}
 
 /// Checks the times of a token.
 fn timely(claims: &Claims, now: Duration) -> Result<(), Refused> {

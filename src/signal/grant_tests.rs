@@ -88,7 +88,19 @@ fn a_minted_token_says_the_same_again() {
     let token = grant.mint(DEV_KEY, &secret, NOW, Duration::from_secs(3600));
     grant.key = DEV_KEY.to_owned();
     grant.expires = NOW + Duration::from_secs(3600);
+    grant.issued = Some(NOW);
     assert!(check(&token).expect("our own token") == grant);
+}
+
+#[test]
+fn a_token_was_made_at_its_nbf_or_else_at_its_iat() {
+    let issued = |claims: Value| check(&sign(&claims)).expect("a good token").issued;
+    let at = |seconds: u64| Some(Duration::from_secs(NOW.as_secs() - seconds));
+    let mut claims = changed("/iat", (NOW.as_secs() - 20).into());
+    assert_eq!(issued(claims.clone()), at(20));
+    claims["nbf"] = (NOW.as_secs() - 10).into();
+    assert_eq!(issued(claims), at(10));
+    assert_eq!(issued(self::claims()), None);
 }
 
 #[test]

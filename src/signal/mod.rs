@@ -1,15 +1,20 @@
 //! Signalling: HTTP and WebSocket on one side, `media::message` on the other.
 //!
-//! [`serve`] takes connections (`http`), the routes below lead to an adapter (`livekit` is
-//! the only one so far), and an adapter speaks with shards through the directory. What is not
-//! here: TLS (a proxy's work), RTP, and anything that outlives a connection.
+//! [`serve`] takes connections (`http`), the routes below lead to an adapter (`livekit` for
+//! clients, `room_service` for the programs of operators), and an adapter speaks with shards
+//! through the directory. [`webhook`] carries what happens in rooms to such programs. What is not
+//! here: TLS for those who come (a proxy's work), RTP, and, but for `revocation`, anything that
+//! outlives a connection.
 
 pub mod grant;
 pub mod livekit;
 
 mod http;
 mod metered;
+mod revocation;
+mod room_service;
 mod stats;
+pub mod webhook;
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
@@ -29,6 +34,7 @@ pub use stats::Stats;
 use crate::config::Config;
 use crate::directory::Directory;
 use grant::Verifier;
+use revocation::Revocations;
 
 /// What every request may need.
 struct Signal {
@@ -36,6 +42,7 @@ struct Signal {
     directory: Arc<Directory>,
     stats: Arc<Stats>,
     verifier: Verifier,
+    revocations: Revocations,
     /// `ND_` and 12 characters; new with each start.
     node_id: String,
 }
@@ -62,6 +69,7 @@ impl Signal {
     fn new(config: Arc<Config>, directory: Arc<Directory>, stats: Arc<Stats>) -> Self {
         Self {
             verifier: Verifier::new(&config),
+            revocations: Revocations::new(&config, stats.clone()),
             node_id: node_id(),
             config,
             directory,
@@ -85,6 +93,7 @@ fn router(signal: Arc<Signal>) -> axum::Router {
     axum::Router::new()
         .route("/", get("OK"))
         .merge(livekit::routes())
+        .merge(room_service::routes())
         .fallback(not_found)
         .layer(middleware::from_fn_with_state(signal.clone(), cross_origin))
         .with_state(signal)

@@ -54,6 +54,18 @@ pub struct Stats {
     pub oversized_messages: AtomicU64,
     /// Sessions closed because an offer was too large.
     pub oversized_offers: AtomicU64,
+    /// Calls of the server API that were carried out.
+    pub api_calls: AtomicU64,
+    /// Calls of the server API that were refused or failed.
+    pub api_errors: AtomicU64,
+    /// Removals forgotten before their time, because there were too many.
+    pub revocations_forgotten: AtomicU64,
+    /// Events that a webhook took.
+    pub webhooks_delivered: AtomicU64,
+    /// Events that a webhook didn't take, however often it was asked.
+    pub webhooks_failed: AtomicU64,
+    /// Events that were not sent because too many waited for that webhook.
+    pub webhooks_dropped: AtomicU64,
     /// Times a session had to wait because it sent too many messages or bytes.
     pub rate_limited: AtomicU64,
 }

@@ -111,7 +111,11 @@ impl Meeting {
                 data_messages_per_second: 500,
                 data_queue_bytes: 1024 * 1024,
                 connect_timeout: Duration::from_secs(15),
+                empty_timeout: Duration::from_secs(300),
                 departure_timeout: Duration::from_secs(20),
+                name_bytes: 256,
+                metadata_bytes: 512 * 1024,
+                attributes_bytes: 64 * 1024,
             },
             local: vec![SHARD],
             now,
@@ -313,7 +317,10 @@ impl Meeting {
                     }
                     self.later(self.now + SIGNALLING, client, What::Notice(notice));
                 }
-                Output::RoomClosed(_) => {}
+                Output::RoomOpened(_)
+                | Output::RoomClosed(_)
+                | Output::Answer(..)
+                | Output::Event(_) => {}
                 Output::Timeout(deadline) => {
                     self.deadline = deadline;
                     return;

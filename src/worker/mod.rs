@@ -41,6 +41,7 @@ use crate::directory::notices::{self, Unsent};
 use crate::directory::{Directory, Mail, Seat};
 use crate::ids::{SessionKey, WorkerId};
 use crate::media::counters::Dropped;
+use crate::media::message::administration::{Answer, Event, Ticket};
 use crate::media::message::{Command, Notice, SignalEnd};
 use crate::media::{Input, Limits, Output, Shard, ShardConfig};
 use report::{Report, Tally};
@@ -74,8 +75,10 @@ pub struct Setup {
     pub limits: Limits,
     /// Where signalling posts.
     pub mailbox: mpsc::Receiver<Mail>,
-    /// Learns of closed rooms.
+    /// Learns of opened and closed rooms.
     pub directory: Arc<Directory>,
+    /// Where events go, if anybody wants them.
+    pub events: Option<mpsc::Sender<Box<Event>>>,
 }
 
 /// The outside of a running worker.
@@ -148,6 +151,9 @@ struct Worker {
     directory: Arc<Directory>,
     /// From join to the last notice; bounded by the joins the directory admits.
     stays: HashMap<SessionKey, Stay>,
+    /// Who waits for an answer. The shard answers at once, so there are hardly ever two.
+    asked: HashMap<Ticket, (oneshot::Sender<Answer>, Option<Arc<Seat>>)>,
+    events: Option<mpsc::Sender<Box<Event>>>,
     /// Sessions that don't read; emptied at the end of each drain.
     unread: Vec<SessionKey>,
     deadline: Instant,
@@ -184,6 +190,8 @@ impl Worker {
             mailbox: setup.mailbox,
             directory: setup.directory,
             stays: HashMap::new(),
+            asked: HashMap::new(),
+            events: setup.events,
             unread: Vec::new(),
             deadline: now,
             tally: Tally::default(),
@@ -314,6 +322,16 @@ impl Worker {
                     };
                     self.stays.insert(session, stay);
                 }
+                Mail::Ask {
+                    question,
+                    reply,
+                    seat,
+                } => {
+                    self.asked.insert(question.ticket, (reply, seat));
+                    let command = Command::Ask(Box::new(question));
+                    self.shard.handle(now, Input::Command(command));
+                    self.drain(now);
+                }
                 Mail::Command(command) => {
                     self.shard.handle(now, Input::Command(command));
                     self.drain(now);
@@ -366,7 +384,15 @@ impl Worker {
                     }
                 }
                 Output::Notice(session, notice) => self.notify(session, notice),
+                Output::RoomOpened(room) => self.directory.opened(&room, self.id),
                 Output::RoomClosed(room) => self.directory.close(&room, self.id),
+                Output::Answer(ticket, answer) => {
+                    if let Some((reply, _seat)) = self.asked.remove(&ticket) {
+                        // Whoever asked may have given up.
+                        let _ = reply.send(answer);
+                    }
+                }
+                Output::Event(event) => self.publish(event),
                 Output::Timeout(deadline) => {
                     // Nothing is due in an empty shard; the next look is the one of the report.
                     self.deadline = deadline.unwrap_or(self.reported + report::INTERVAL);
@@ -377,6 +403,15 @@ impl Worker {
         self.tally.datagrams_out - before
     }
 
+    /// Hands an event on without waiting: what doesn't fit is lost, and counted.
+    fn publish(&mut self, event: Box<Event>) {
+        if let Some(events) = &self.events
+            && events.try_send(event).is_err()
+        {
+            self.tally.events_lost += 1;
+        }
+    }
+
     /// Hands a notice on without waiting: a session that doesn't read is cut off, so that nobody
     /// else waits for it.
     fn notify(&mut self, session: SessionKey, notice: Notice) {
@@ -384,10 +419,6 @@ impl Worker {
             notice,
             Notice::Left(_) | Notice::Refused(_) | Notice::Replaced
         );
-        if let Notice::Joined(joined) = &notice {
-            // Whether or not the session still listens: the shard holds the room now.
-            self.directory.opened(&joined.room.name, self.id);
-        }
         if last {
             let stay = self.stays.remove(&session);
             if let Some(notices) = stay.and_then(|stay| stay.notices) {

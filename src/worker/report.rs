@@ -60,6 +60,8 @@ pub struct Tally {
     pub send_batches: u64,
     /// Turns that ended at a bound with work left for the next.
     pub turns_cut: u64,
+    /// Events that nobody took in time.
+    pub events_lost: u64,
     /// Batch received to copies sent, per copy.
     pub forward_delay_seconds: Histogram,
 }
@@ -78,6 +80,7 @@ impl Default for Tally {
             receive_errors: 0,
             send_batches: 0,
             turns_cut: 0,
+            events_lost: 0,
             forward_delay_seconds: Histogram::new(FORWARD_BOUNDS),
         }
     }
@@ -97,6 +100,7 @@ impl Tally {
         self.receive_errors += other.receive_errors;
         self.send_batches += other.send_batches;
         self.turns_cut += other.turns_cut;
+        self.events_lost += other.events_lost;
         self.forward_delay_seconds.add(&other.forward_delay_seconds);
     }
 }

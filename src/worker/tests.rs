@@ -26,10 +26,15 @@ fn worker() -> Worker {
             data_messages_per_second: 100,
             data_queue_bytes: 64 * 1024,
             connect_timeout: Duration::from_secs(9),
+            empty_timeout: Duration::from_secs(9),
             departure_timeout: Duration::from_secs(9),
+            name_bytes: 100,
+            metadata_bytes: 100,
+            attributes_bytes: 100,
         },
         mailbox: mpsc::channel(1).1,
         directory: Arc::new(Directory::new(Vec::new(), limits)),
+        events: None,
     };
     let reporter = watch::channel(Report::empty(Instant::now())).0;
     Worker::new(setup, reporter).unwrap()

@@ -9,11 +9,16 @@ sys.dont_write_bytecode = True
 here = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [here, os.path.join(here, "..", "lib")]
 
+from livekit import api, rtc  # noqa: E402
+from livekit.protocol import models  # noqa: E402
+
 import harness  # noqa: E402
 from daemon import Daemon  # noqa: E402
 from harness import expect, test, until  # noqa: E402
+from jwt_token import token  # noqa: E402
 import test_link  # noqa: E402,F401
 from person import BLUE, GREEN, RED, Person, leave_all  # noqa: E402
+from server_api import Api  # noqa: E402
 
 import test_e2ee  # noqa: E402,F401
 
@@ -135,6 +140,39 @@ async def _():
         await ben.sees("anna", "camera", RED)
         await anna.leave()
         await ben.leave()
+@test("LK-40", "a wheel changes its own name, metadata and attributes", seconds=40)
+async def _():
+    anna, ben = Person("anna"), await Person("ben").join("wheel profile")
+    access = token("wheel profile", "anna", {"canUpdateOwnMetadata": True})
+    await anna.room.connect(os.environ["TEST_URL"], access, rtc.RoomOptions(auto_subscribe=True))
+    own = anna.room.local_participant
+    await own.set_metadata("hello")
+    await own.set_name("Anna A.")
+    await own.set_attributes({"hand": "up"})
+    await until(lambda: "anna" in ben.room.remote_participants, "ben sees anna", 3)
+    theirs = ben.room.remote_participants["anna"]
+    await until(lambda: (theirs.metadata, theirs.name, theirs.attributes.get("hand"))
+                == ("hello", "Anna A.", "up"), "ben sees all of it", 3)
+    expect((own.metadata, own.name) == ("hello", "Anna A."), f"{own.metadata} {own.name}")
+    expect(not anna.disturbed and not ben.disturbed, f"{anna.disturbed} {ben.disturbed}")
+
+
+@test("LK-66 LK-38", "a wheel is muted, and then may not publish, by the server API", seconds=40)
+async def _():
+    anna, ben = await Person("anna").join("hushed"), await Person("ben").join("hushed")
+    publication = await anna.publish_sine("voice", 550)
+    await ben.hears("anna", "voice", 550)
+    theirs = ben.room.remote_participants["anna"].track_publications[publication.sid]
+    async with Api() as rooms:
+        await rooms.mute_published_track(api.MuteRoomTrackRequest(
+            room="hushed", identity="anna", track_sid=publication.sid, muted=True))
+        await until(lambda: theirs.muted and publication.muted, "both know of the mute", 3)
+        await rooms.update_participant(api.UpdateParticipantRequest(
+            room="hushed", identity="anna",
+            permission=models.ParticipantPermission(can_subscribe=True)))
+        await until(lambda: not ben.room.remote_participants["anna"].track_publications,
+                    "ben sees the track end", 3)
+    expect(not ben.disturbed and not anna.disturbed, f"{anna.disturbed} {ben.disturbed}")
 
 
 if __name__ == "__main__":

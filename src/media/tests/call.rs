@@ -14,6 +14,7 @@ use super::track::Medium;
 use crate::ids::{RoomName, SessionKey, TrackSid};
 use crate::media::counters::Counters;
 use crate::media::demux::Class;
+use crate::media::message::administration::{Answer, Event, Ticket};
 use crate::media::message::{
     ClientInfo, Command, Join, Kind, Notice, Permissions, Quality, Request, Resume, SignalEnd,
     TrackSettings,
@@ -47,6 +48,8 @@ pub struct Call {
     pub weather: Weather,
     pub ledger: Ledger,
     pub closed: Vec<RoomName>,
+    pub answers: Vec<(Ticket, Answer)>,
+    pub events: Vec<Event>,
     /// What clients sent, for tests that send something like it.
     pub kept: Vec<(SocketAddr, Vec<u8>)>,
     pub random: fastrand::Rng,
@@ -83,7 +86,11 @@ impl Call {
             data_messages_per_second: 500,
             data_queue_bytes: 1024 * 1024,
             connect_timeout: Duration::from_secs(15),
+            empty_timeout: Duration::from_secs(300),
             departure_timeout: Duration::from_secs(20),
+            name_bytes: 256,
+            metadata_bytes: 512 * 1024,
+            attributes_bytes: 64 * 1024,
         };
         change(&mut limits);
         let now = Instant::now();
@@ -101,6 +108,8 @@ impl Call {
             weather: Weather::default(),
             ledger: Ledger::default(),
             closed: Vec::new(),
+            answers: Vec::new(),
+            events: Vec::new(),
             kept: Vec::new(),
             random: fastrand::Rng::with_seed(7),
             former: Vec::new(),
@@ -356,7 +365,10 @@ impl Call {
                     }
                     client.notice(notice);
                 }
+                Output::RoomOpened(_) => {}
                 Output::RoomClosed(name) => self.closed.push(name),
+                Output::Answer(ticket, answer) => self.answers.push((ticket, answer)),
+                Output::Event(event) => self.events.push(*event),
                 Output::Timeout(Some(at)) if at <= self.now => {
                     self.shard.handle(self.now, Input::Timeout);
                 }

@@ -1,5 +1,6 @@
 //! Helpers and long tests of the media core.
 
+mod administration;
 pub mod call;
 pub mod client;
 mod cycles;

@@ -20,7 +20,7 @@ use super::{decode, query};
 use crate::config;
 use crate::ids::{ParticipantSid, RoomName, SessionKey};
 use crate::media::message::{ClientInfo, Join, Refusal, Resume};
-use crate::signal::grant::{self, Grant};
+use crate::signal::grant::{self, Grant, bearer};
 use crate::signal::{Signal, Stats, unix_now};
 
 /// Capabilities taken from a client; the protocol knows half a dozen. More are ignored.
@@ -92,6 +92,7 @@ pub(super) fn admit(signal: &Signal, uri: &Uri, headers: &HeaderMap) -> Result<A
     let token = token.ok_or(Refused::TokenMissing)?;
     let grant = signal.verifier.check(token, unix_now())?;
     let room = grant.room_to_join()?.clone();
+    signal.revocations.check(&grant, unix_now())?;
     let create_room = signal.config.rooms.auto_create || grant.room_create;
     let mut admission = Admission::new(room, create_room, grant);
     let limits = &signal.config.limits;
@@ -170,6 +171,11 @@ impl Admission {
             identity: self.grant.identity.clone(),
             sid: stay.sid.clone(),
         }
+    }
+
+    /// Fails if the participant was removed while it was joining.
+    pub fn check_again(&self, signal: &Signal) -> Result<(), Refused> {
+        Ok(signal.revocations.check(&self.grant, unix_now())?)
     }
 
     /// Adds what the client says of itself, where the token allows that.
@@ -255,13 +261,6 @@ impl From<Refusal> for Refused {
     fn from(refusal: Refusal) -> Self {
         Self::Shard(refusal)
     }
-}
-
-fn bearer(value: Option<&str>) -> Option<&str> {
-    let (scheme, token) = value?.split_once(' ')?;
-    scheme
-        .eq_ignore_ascii_case("bearer")
-        .then_some(token.trim())
 }
 
 fn unwrap(text: &str, bytes_max: usize) -> Result<Vec<u8>, Refused> {

@@ -19,9 +19,9 @@ mod join;
 mod pace;
 mod pass;
 mod query;
-mod request;
+pub(super) mod request;
 mod session;
-mod wire;
+pub(super) mod wire;
 
 #[cfg(test)]
 mod tests;
@@ -148,6 +148,8 @@ async fn join_room(
         }
         asked => asked?,
     };
+    // The link that is dropped then ends the stay.
+    admission.check_again(signal)?;
     tracing::info!(
         participant = ?opening.participant().sid,
         room = ?opening.room().sid,

@@ -12,6 +12,7 @@ use serde::Deserialize;
 
 use super::{call, wire};
 use crate::ids::TrackSid;
+use crate::media::message::administration::Profile;
 use crate::media::message::{
     AddTrack, CodecInfo, Connection, Kind, LayerInfo, Quality, Request, Source, Sync, TrackSettings,
 };
@@ -65,11 +66,10 @@ pub(super) fn interpret(message: Asked) -> Action {
             last_ping_timestamp: ping.timestamp,
             timestamp: unix_millis(),
         }))),
-        Asked::UpdateMetadata(update) => Action::Reply(Box::new(wire::request_response(
-            update.request_id,
-            Reason::NotAllowed,
-            Some(Echo::UpdateMetadata(update)),
-        ))),
+        Asked::UpdateMetadata(update) => Action::Ask(Request::UpdateProfile {
+            request_id: update.request_id,
+            profile: Box::new(profile(update.name, update.metadata, update.attributes)),
+        }),
         Asked::PublishDataTrackRequest(request) => {
             let echo = Echo::PublishDataTrack(request);
             refuse(Reason::UnsupportedType, echo)
@@ -89,6 +89,20 @@ pub(super) fn interpret(message: Asked) -> Action {
             dimensions: (update.width, update.height),
         }),
         _ => Action::Ignore,
+    }
+}
+
+/// A change of a profile. What is empty stays as it is, but for attributes.
+pub(in crate::signal) fn profile(
+    name: String,
+    metadata: String,
+    attributes: impl IntoIterator<Item = (String, String)>,
+) -> Profile {
+    let given = |text: String| Some(text).filter(|text| !text.is_empty());
+    Profile {
+        name: given(name),
+        metadata: given(metadata),
+        attributes: attributes.into_iter().collect(),
     }
 }
 
@@ -242,7 +256,7 @@ fn quality(number: i32) -> Option<Quality> {
     }
 }
 
-fn source(number: i32) -> Source {
+pub(in crate::signal) fn source(number: i32) -> Source {
     match proto::TrackSource::try_from(number) {
         Ok(proto::TrackSource::Camera) => Source::Camera,
         Ok(proto::TrackSource::Microphone) => Source::Microphone,
@@ -252,7 +266,7 @@ fn source(number: i32) -> Source {
     }
 }
 
-pub(super) fn sids(texts: impl IntoIterator<Item = String>) -> Vec<TrackSid> {
+pub(in crate::signal) fn sids(texts: impl IntoIterator<Item = String>) -> Vec<TrackSid> {
     let known = texts.into_iter().filter(|sid| sid.len() <= TEXT_BYTES_MAX);
     known.take(TRACKS_PER_REQUEST).map(TrackSid::from).collect()
 }

@@ -278,18 +278,11 @@ async fn welcome(
     opening: Opening,
     pass: &mut Pass,
 ) -> Result<(), End> {
-    let config = &signal.config;
-    let departure_timeout = config.rooms.departure_timeout.as_secs();
-    let node = wire::Node {
-        id: &signal.node_id,
-        departure_timeout: u32::try_from(departure_timeout).unwrap_or(u32::MAX),
-        participants_per_room: u32::try_from(config.limits.participants_per_room)
-            .unwrap_or(u32::MAX),
-    };
+    let node = &signal.node_id;
     match opening {
-        Opening::Joined(joined) => wire.write(wire::join_response(*joined, &node)).await?,
+        Opening::Joined(joined) => wire.write(wire::join_response(*joined, node)).await?,
         Opening::Resumed(resumed) => {
-            for reply in wire::reconnect(*resumed, &node) {
+            for reply in wire::reconnect(*resumed, node) {
                 wire.write(reply).await?;
             }
         }

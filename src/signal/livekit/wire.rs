@@ -6,8 +6,11 @@ use livekit_protocol as proto;
 use proto::request_response::{Reason, Request as Echo};
 use proto::signal_response::Message as Reply;
 
+use std::time::Duration;
+
 use super::call;
 use crate::ids::TrackSid;
+use crate::media::message::administration::{Profile, ProfileRefusal};
 use crate::media::message::{
     AddTrack, Departure, Joined, Kind, LayerInfo, LeaveAction, LeaveReason, Notice,
     ParticipantInfo, ParticipantState, Permissions, Quality, Resumed, RoomInfo, Source, TrackInfo,
@@ -36,15 +39,7 @@ const PING_INTERVAL: i32 = 5;
 /// Names of the layers in SDP, smallest first.
 const RIDS: [&str; 3] = ["q", "h", "f"];
 
-/// What a `JoinResponse` says of the node rather than of the room.
-pub(super) struct Node<'a> {
-    pub id: &'a str,
-    /// Seconds.
-    pub departure_timeout: u32,
-    pub participants_per_room: u32,
-}
-
-pub(super) fn join_response(joined: Joined, node: &Node<'_>) -> Reply {
+pub(super) fn join_response(joined: Joined, node_id: &str) -> Reply {
     let room = joined.room;
     Reply::Join(proto::JoinResponse {
         subscriber_primary: joined.subscriber_primary,
@@ -52,11 +47,11 @@ pub(super) fn join_response(joined: Joined, node: &Node<'_>) -> Reply {
         participant: Some(participant(&joined.participant)),
         other_participants: joined.others.iter().map(|info| participant(info)).collect(),
         server_version: VERSION.to_owned(),
-        server_info: Some(node.server_info()),
+        server_info: Some(server_info(node_id)),
         ping_timeout: PING_TIMEOUT,
         ping_interval: PING_INTERVAL,
-        sif_trailer: room.sif_trailer.clone(),
-        room: Some(node.room(room)),
+        room: Some(self::room(&room)),
+        sif_trailer: room.sif_trailer,
         enabled_publish_codecs: codecs(),
         ..Default::default()
     })
@@ -64,9 +59,9 @@ pub(super) fn join_response(joined: Joined, node: &Node<'_>) -> Reply {
 
 /// What a client is told first that took its stay up again, in this order: a client that finds
 /// anything else before the `ReconnectResponse` takes the resume as failed.
-pub(super) fn reconnect(resumed: Resumed, node: &Node<'_>) -> Vec<Reply> {
+pub(super) fn reconnect(resumed: Resumed, node_id: &str) -> Vec<Reply> {
     let response = proto::ReconnectResponse {
-        server_info: Some(node.server_info()),
+        server_info: Some(server_info(node_id)),
         last_message_seq: resumed.last_sequence,
         ..Default::default()
     };
@@ -82,35 +77,18 @@ pub(super) fn reconnect(resumed: Resumed, node: &Node<'_>) -> Vec<Reply> {
     }
     replies.push(update(&resumed.others, Some(&resumed.participant)));
     replies.push(Reply::RoomUpdate(proto::RoomUpdate {
-        room: Some(node.room(resumed.room)),
+        room: Some(room(&resumed.room)),
     }));
     replies
 }
 
-impl Node<'_> {
-    fn server_info(&self) -> proto::ServerInfo {
-        proto::ServerInfo {
-            edition: proto::server_info::Edition::Standard as i32,
-            version: VERSION.to_owned(),
-            protocol: PROTOCOL,
-            node_id: self.id.to_owned(),
-            ..Default::default()
-        }
-    }
-
-    fn room(&self, room: RoomInfo) -> proto::Room {
-        proto::Room {
-            sid: room.sid.as_str().to_owned(),
-            name: room.name.as_str().to_owned(),
-            departure_timeout: self.departure_timeout,
-            max_participants: self.participants_per_room,
-            creation_time: room.created_at_ms / 1000,
-            creation_time_ms: room.created_at_ms,
-            enabled_codecs: codecs(),
-            num_participants: room.participants,
-            num_publishers: room.publishers,
-            ..Default::default()
-        }
+fn server_info(node_id: &str) -> proto::ServerInfo {
+    proto::ServerInfo {
+        edition: proto::server_info::Edition::Standard as i32,
+        version: VERSION.to_owned(),
+        protocol: PROTOCOL,
+        node_id: node_id.to_owned(),
+        ..Default::default()
     }
 }
 
@@ -162,6 +140,23 @@ pub(super) fn reply(notice: Notice) -> Option<Reply> {
             let sid = text(&track);
             let echo = Echo::Mute(proto::MuteTrackRequest { sid, muted });
             request_response(0, Reason::NotFound, Some(echo))
+        }
+        Notice::Room(info) => Reply::RoomUpdate(proto::RoomUpdate {
+            room: Some(room(&info)),
+        }),
+        Notice::ProfileAnswer {
+            request_id,
+            profile,
+            result,
+        } => profile_answer(request_id, *profile, result),
+        Notice::Muted { track, muted } => Reply::Mute(proto::MuteTrackRequest {
+            sid: text(&track),
+            muted,
+        }),
+        Notice::TrackUnpublished(track) => {
+            Reply::TrackUnpublished(proto::TrackUnpublishedResponse {
+                track_sid: text(&track),
+            })
         }
         Notice::Participant(info) => Reply::Update(proto::ParticipantUpdate {
             participants: vec![participant(&info)],
@@ -235,7 +230,46 @@ pub(super) fn request_response(request_id: u32, reason: Reason, request: Option<
     })
 }
 
-fn participant(info: &ParticipantInfo) -> proto::ParticipantInfo {
+fn profile_answer(request_id: u32, profile: Profile, result: Result<(), ProfileRefusal>) -> Reply {
+    let (reason, message) = match result {
+        Ok(()) => (Reason::Ok, String::new()),
+        Err(refusal @ ProfileRefusal::NotAllowed) => (Reason::NotAllowed, refusal.to_string()),
+        Err(refusal) => (Reason::LimitExceeded, refusal.to_string()),
+    };
+    let echo = proto::UpdateParticipantMetadata {
+        metadata: profile.metadata.unwrap_or_default(),
+        name: profile.name.unwrap_or_default(),
+        attributes: profile.attributes.into_iter().collect(),
+        request_id,
+    };
+    Reply::RequestResponse(proto::RequestResponse {
+        request_id,
+        reason: reason as i32,
+        message,
+        request: Some(Echo::UpdateMetadata(echo)),
+    })
+}
+
+/// A room as clients and servers see it.
+pub(in crate::signal) fn room(info: &RoomInfo) -> proto::Room {
+    let seconds = |time: Duration| u32::try_from(time.as_secs()).unwrap_or(u32::MAX);
+    proto::Room {
+        sid: info.sid.as_str().to_owned(),
+        name: info.name.as_str().to_owned(),
+        empty_timeout: seconds(info.empty_timeout),
+        departure_timeout: seconds(info.departure_timeout),
+        max_participants: info.participants_max,
+        creation_time: info.created_at_ms / 1000,
+        creation_time_ms: info.created_at_ms,
+        enabled_codecs: codecs(),
+        metadata: info.metadata.to_string(),
+        num_participants: info.participants,
+        num_publishers: info.publishers,
+        ..Default::default()
+    }
+}
+
+pub(in crate::signal) fn participant(info: &ParticipantInfo) -> proto::ParticipantInfo {
     use proto::participant_info::{Kind, State};
     let state = match info.state {
         ParticipantState::Joined => State::Joined,
@@ -280,7 +314,7 @@ fn permission(may: &Permissions) -> proto::ParticipantPermission {
 }
 
 #[expect(deprecated, reason = "clients of today still use these fields")]
-fn track(info: TrackInfo) -> proto::TrackInfo {
+pub(in crate::signal) fn track(info: TrackInfo) -> proto::TrackInfo {
     use proto::video_layer::Mode;
     let TrackInfo {
         sid,
@@ -456,6 +490,8 @@ fn reason(reason: LeaveReason) -> i32 {
         LeaveReason::JoinFailure => Reason::JoinFailure,
         LeaveReason::SignalClosed => Reason::SignalClose,
         LeaveReason::ConnectionTimeout => Reason::ConnectionTimeout,
+        LeaveReason::ParticipantRemoved => Reason::ParticipantRemoved,
+        LeaveReason::RoomDeleted => Reason::RoomDeleted,
         LeaveReason::Internal => Reason::MediaFailure,
     };
     reason as i32

@@ -23,6 +23,7 @@ use crate::config::{Config, DEV_KEY, DEV_SECRET, Secret, Sources};
 use crate::directory::notices;
 use crate::directory::{Directory, Limits, Mail, Seat};
 use crate::ids::{Identity, RoomName, SessionKey};
+use crate::media::message::administration::{ProfileRefusal, RoomRefusal};
 use crate::media::message::*;
 use crate::signal::grant::Grant;
 use crate::signal::{Stats, serve, unix_now};
@@ -259,6 +260,16 @@ async fn pretend(mut mail: mpsc::Receiver<Mail>, heard: mpsc::UnboundedSender<St
                 };
                 (resume.session, notice)
             }
+            Mail::Ask {
+                question, reply, ..
+            } => {
+                let text = format!("{:?}", question.request);
+                let verb = text.split(|c: char| !c.is_alphabetic()).next();
+                let _ = heard.send(verb.unwrap_or_default().to_owned());
+                let _ = reply.send(Err(RoomRefusal::ParticipantMissing));
+                continue;
+            }
+            Mail::Command(Command::Ask(_)) => unreachable!("questions come with a way back"),
             Mail::Command(Command::SignalClosed(session, _)) => {
                 let _ = heard.send("closed".to_owned());
                 sessions.remove(&session);
@@ -290,6 +301,14 @@ async fn pretend(mut mail: mpsc::Receiver<Mail>, heard: mpsc::UnboundedSender<St
                             mid: String::new(),
                         }),
                     },
+                    Request::UpdateProfile {
+                        request_id,
+                        profile,
+                    } => Notice::ProfileAnswer {
+                        request_id,
+                        profile,
+                        result: Err(ProfileRefusal::NotAllowed),
+                    },
                     Request::Mute { track, muted } => Notice::MuteRefused { track, muted },
                     // Stands for a room where a lot happens.
                     Request::Subscribe { .. } => {
@@ -320,14 +339,7 @@ async fn pretend(mut mail: mpsc::Receiver<Mail>, heard: mpsc::UnboundedSender<St
 
 fn joined(join: &Join) -> Joined {
     Joined {
-        room: RoomInfo {
-            sid: "RM_abcdefghijkl".into(),
-            name: join.room.clone(),
-            participants: 2,
-            publishers: 0,
-            sif_trailer: vec![7; 32],
-            created_at_ms: 1_700_000_000_123,
-        },
+        room: room_info(&join.room),
         participant: Arc::new(ParticipantInfo {
             identity: join.identity.clone(),
             permissions: join.permissions.clone(),
@@ -340,16 +352,24 @@ fn joined(join: &Join) -> Joined {
     }
 }
 
+fn room_info(name: &RoomName) -> RoomInfo {
+    RoomInfo {
+        sid: "RM_abcdefghijkl".into(),
+        name: name.clone(),
+        metadata: "".into(),
+        empty_timeout: Duration::from_secs(300),
+        departure_timeout: Duration::from_secs(20),
+        participants_max: 1000,
+        participants: 2,
+        publishers: 0,
+        sif_trailer: vec![7; 32],
+        created_at_ms: 1_700_000_000_123,
+    }
+}
+
 fn resumed(room: &RoomName, identity: &Identity) -> Resumed {
     Resumed {
-        room: RoomInfo {
-            sid: "RM_abcdefghijkl".into(),
-            name: room.clone(),
-            participants: 2,
-            publishers: 0,
-            sif_trailer: vec![7; 32],
-            created_at_ms: 1_700_000_000_123,
-        },
+        room: room_info(room),
         participant: participant(identity.as_str(), 0).into(),
         gone: vec![participant("carl", 0).into()],
         others: vec![participant("bert", 0).into()],

@@ -1,0 +1,299 @@
+//! Questions to rooms, and what rooms report of themselves.
+//!
+//! Opening and closing are the shard's; everything else a room answers itself. What concerns one
+//! participant runs in its name, so that a fault there ends that stay and nothing else.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::message::administration::{
+    Answer, Fact, Happened, Profile, ProfileRefusal, Question, RoomOptions, RoomRefusal,
+    RoomRequest,
+};
+use super::message::{
+    Departure, LeaveAction, LeaveReason, Notice, ParticipantInfo, ParticipantState, Permissions,
+    TrackInfo,
+};
+use super::participant::Participant;
+use super::room::Room;
+use super::shard::{Core, FAULT, Shard};
+use super::{RoomKey, TrackKey};
+use crate::ids::{Identity, RoomName, TrackSid};
+
+const DELETED: Departure = Departure {
+    reason: LeaveReason::RoomDeleted,
+    action: LeaveAction::Disconnect,
+};
+
+const REMOVED: Departure = Departure {
+    reason: LeaveReason::ParticipantRemoved,
+    action: LeaveAction::Disconnect,
+};
+
+impl Shard {
+    /// Answers a question, at once.
+    pub(super) fn ask(&mut self, now: Instant, question: Question) {
+        let Question {
+            ticket,
+            room,
+            request,
+        } = question;
+        let answer = self.answer(now, &room, request);
+        self.core.answer(ticket, answer);
+    }
+
+    fn answer(&mut self, now: Instant, name: &RoomName, request: RoomRequest) -> Answer {
+        let request = match request {
+            RoomRequest::Create(options) => return self.create(now, name, options),
+            request => request,
+        };
+        let Some(key) = self.by_name.get(name).copied() else {
+            return Err(RoomRefusal::RoomMissing);
+        };
+        if matches!(request, RoomRequest::Delete) {
+            self.close_room(key, DELETED, now);
+            return Ok(Fact::Done);
+        }
+        let room = &mut self.rooms[key.0 as usize];
+        let Some(identity) = request.participant() else {
+            return self.room_wide(now, key, |core, room| room.answer_all(core, request));
+        };
+        let Some(slot) = room.by_identity.get(identity).copied() else {
+            return Err(RoomRefusal::ParticipantMissing);
+        };
+        let mut answer = Err(RoomRefusal::Internal);
+        let peer = room.peer_key(slot);
+        self.contain(now, peer, |core, room| {
+            answer = room.answer_of(core, slot, request, now);
+        });
+        answer
+    }
+
+    fn create(&mut self, now: Instant, name: &RoomName, options: RoomOptions) -> Answer {
+        let text = options.metadata.as_ref();
+        if text.is_some_and(|text| text.len() > self.core.config.limits.metadata_bytes) {
+            return Err(ProfileRefusal::MetadataTooLong.into());
+        }
+        let key = match self.by_name.get(name) {
+            Some(key) => *key,
+            None => {
+                let opened = self.open_room(name, now);
+                let key = opened.map_err(RoomRefusal::Refused)?;
+                // From here on it waits for its first participant.
+                self.rooms[key.0 as usize].empty_since = Some(now);
+                key
+            }
+        };
+        self.room_wide(now, key, |core, room| {
+            room.set_options(core, options);
+            Ok(Fact::Room(Box::new(room.info(core))))
+        })
+    }
+
+    /// Runs what belongs to no single participant; a fault closes the room.
+    fn room_wide(
+        &mut self,
+        now: Instant,
+        key: RoomKey,
+        action: impl FnOnce(&mut Core, &mut Room) -> Answer,
+    ) -> Answer {
+        let (core, room) = (&mut self.core, &mut self.rooms[key.0 as usize]);
+        match catch_unwind(AssertUnwindSafe(|| action(core, room))) {
+            Ok(answer) => answer,
+            Err(_) => {
+                self.core.counters.peer_panics += 1;
+                self.close_room(key, FAULT, now);
+                Err(RoomRefusal::Internal)
+            }
+        }
+    }
+}
+
+impl RoomRequest {
+    /// Whom it concerns, unless it is the whole room.
+    fn participant(&self) -> Option<&Identity> {
+        match self {
+            Self::Participant(identity) | Self::Remove(identity) => Some(identity),
+            Self::Mute { participant, .. }
+            | Self::Change { participant, .. }
+            | Self::Subscribe { participant, .. } => Some(participant),
+            Self::Create(_)
+            | Self::Describe
+            | Self::Delete
+            | Self::SetMetadata(_)
+            | Self::Participants => None,
+        }
+    }
+}
+
+impl Room {
+    fn set_options(&mut self, core: &mut Core, options: RoomOptions) {
+        self.empty_timeout = options.empty_timeout.unwrap_or(self.empty_timeout);
+        self.departure_timeout = options.departure_timeout.unwrap_or(self.departure_timeout);
+        self.participants_max = options.participants_max.or(self.participants_max);
+        if let Some(metadata) = options.metadata {
+            self.set_metadata(core, metadata);
+        }
+        self.arm_if_empty(core);
+    }
+
+    /// Replaces the metadata and tells everybody, unless it stays the same.
+    fn set_metadata(&mut self, core: &mut Core, metadata: String) {
+        if *self.metadata == *metadata {
+            return;
+        }
+        self.metadata = metadata.into();
+        let info = Arc::new(self.info(core));
+        for (_, participant) in &self.participants {
+            core.notify(participant.session, Notice::Room(Arc::clone(&info)));
+        }
+    }
+
+    /// Answers what concerns the whole room.
+    fn answer_all(&mut self, core: &mut Core, request: RoomRequest) -> Answer {
+        match request {
+            RoomRequest::Participants => {
+                let slots = self.participants.iter().map(|(slot, _)| slot as u32);
+                let all = slots.map(|slot| self.info_of(slot)).collect();
+                return Ok(Fact::Participants(all));
+            }
+            RoomRequest::SetMetadata(text) => {
+                if text.len() > core.config.limits.metadata_bytes {
+                    return Err(ProfileRefusal::MetadataTooLong.into());
+                }
+                self.set_metadata(core, text);
+            }
+            _ => {}
+        }
+        Ok(Fact::Room(Box::new(self.info(core))))
+    }
+
+    /// Answers what concerns one participant.
+    fn answer_of(
+        &mut self,
+        core: &mut Core,
+        slot: u32,
+        request: RoomRequest,
+        now: Instant,
+    ) -> Answer {
+        match request {
+            RoomRequest::Remove(_) => {
+                self.leave(core, slot, REMOVED, now);
+                return Ok(Fact::Done);
+            }
+            RoomRequest::Mute { track, muted, .. } => {
+                return self.mute_published(core, slot, track, muted, now);
+            }
+            RoomRequest::Change {
+                profile,
+                permissions,
+                ..
+            } => self.change(core, slot, profile, permissions, now)?,
+            RoomRequest::Subscribe {
+                tracks, subscribed, ..
+            } => {
+                self.update_subscriptions(core, slot, &tracks, subscribed, now);
+                return Ok(Fact::Done);
+            }
+            _ => {}
+        }
+        Ok(Fact::Participant(self.info_of(slot)))
+    }
+
+    /// Both or none: what can be refused is looked at first.
+    fn change(
+        &mut self,
+        core: &mut Core,
+        slot: u32,
+        profile: Profile,
+        permissions: Option<Permissions>,
+        now: Instant,
+    ) -> Result<(), ProfileRefusal> {
+        let changed = self.set_profile(core, slot, profile)?;
+        let permitted = permissions.is_some_and(|may| self.permit(core, slot, may, now));
+        if changed || permitted {
+            self.changed_for_all(core, slot);
+        }
+        Ok(())
+    }
+
+    fn mute_published(
+        &mut self,
+        core: &mut Core,
+        slot: u32,
+        sid: TrackSid,
+        muted: bool,
+        now: Instant,
+    ) -> Answer {
+        if self.own_track(slot, &sid).is_none() {
+            return Err(RoomRefusal::TrackMissing);
+        }
+        let session = self.participants[slot as usize].session;
+        let track = sid.clone();
+        core.notify(session, Notice::Muted { track, muted });
+        self.mute(core, slot, sid.clone(), muted, now);
+        let info = self.own_track(slot, &sid);
+        info.map(|info| Fact::Track(Box::new(info)))
+            .ok_or(RoomRefusal::TrackMissing)
+    }
+
+    /// A track of that participant, published or announced.
+    fn own_track(&self, slot: u32, sid: &TrackSid) -> Option<TrackInfo> {
+        let participant = &self.participants[slot as usize];
+        let published = participant.published.iter().map(|key| &self[*key].info);
+        let published = published.filter(|info| info.sid == *sid).cloned();
+        let pending = participant.pending.iter();
+        let pending = pending.filter(|pending| pending.sid == *sid);
+        published
+            .chain(pending.map(|pending| pending.info()))
+            .next()
+    }
+
+    /// Reports that a track came or went.
+    pub fn report_track(
+        &self,
+        core: &mut Core,
+        key: TrackKey,
+        happened: fn(Arc<ParticipantInfo>, Box<TrackInfo>) -> Happened,
+        now: Instant,
+    ) {
+        let track = &self[key];
+        let publisher = self.info_of(track.publisher);
+        let happened = happened(publisher, Box::new(track.info.clone()));
+        core.report(self.info(core), happened, now);
+    }
+
+    /// Reports that somebody is gone.
+    pub fn report_gone(
+        &self,
+        core: &mut Core,
+        gone: &Participant,
+        reason: LeaveReason,
+        now: Instant,
+    ) {
+        let info = Arc::new(gone.as_seen(Vec::new(), Some(reason)));
+        let happened = match gone.state {
+            ParticipantState::Joined => Happened::ParticipantAborted(info),
+            _ => Happened::ParticipantLeft(info),
+        };
+        core.report(self.info(core), happened, now);
+    }
+
+    /// Reports that somebody is gone with all its tracks, which are still in the room.
+    pub fn report_all_gone(
+        &self,
+        core: &mut Core,
+        gone: &Participant,
+        reason: LeaveReason,
+        now: Instant,
+    ) {
+        let who = Arc::new(gone.as_seen(Vec::new(), None));
+        for track in &gone.published {
+            let track = Box::new(self[*track].info.clone());
+            let happened = Happened::TrackUnpublished(Arc::clone(&who), track);
+            core.report(self.info(core), happened, now);
+        }
+        self.report_gone(core, gone, reason, now);
+    }
+}
