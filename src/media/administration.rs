@@ -7,8 +7,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::data::{Channel, MESSAGE_BYTES_MAX};
 use super::message::administration::{
-    Answer, Fact, Happened, Profile, ProfileRefusal, Question, RoomOptions, RoomRefusal,
+    Answer, Data, Fact, Happened, Profile, ProfileRefusal, Question, RoomOptions, RoomRefusal,
     RoomRequest,
 };
 use super::message::{
@@ -57,7 +58,7 @@ impl Shard {
         }
         let room = &mut self.rooms[key.0 as usize];
         let Some(identity) = request.participant() else {
-            return self.room_wide(now, key, |core, room| room.answer_all(core, request));
+            return self.room_wide(now, key, |core, room| room.answer_all(core, request, now));
         };
         let Some(slot) = room.by_identity.get(identity).copied() else {
             return Err(RoomRefusal::ParticipantMissing);
@@ -122,7 +123,8 @@ impl RoomRequest {
             | Self::Describe
             | Self::Delete
             | Self::SetMetadata(_)
-            | Self::Participants => None,
+            | Self::Participants
+            | Self::SendData(_) => None,
         }
     }
 }
@@ -151,7 +153,7 @@ impl Room {
     }
 
     /// Answers what concerns the whole room.
-    fn answer_all(&mut self, core: &mut Core, request: RoomRequest) -> Answer {
+    fn answer_all(&mut self, core: &mut Core, request: RoomRequest, now: Instant) -> Answer {
         match request {
             RoomRequest::Participants => {
                 let slots = self.participants.iter().map(|(slot, _)| slot as u32);
@@ -164,9 +166,30 @@ impl Room {
                 }
                 self.set_metadata(core, text);
             }
+            RoomRequest::SendData(data) => return self.distribute(core, &data, now),
             _ => {}
         }
         Ok(Fact::Room(Box::new(self.info(core))))
+    }
+
+    fn distribute(&mut self, core: &mut Core, data: &Data, now: Instant) -> Answer {
+        if data.message.len() > MESSAGE_BYTES_MAX {
+            return Err(RoomRefusal::DataTooLong);
+        }
+        let channel = match data.reliable {
+            true => Channel::Reliable,
+            false => Channel::Lossy,
+        };
+        let everybody = data.identities.is_empty() && data.sids.is_empty();
+        let wanted = |who: &Participant| {
+            everybody || data.identities.contains(&who.identity) || data.sids.contains(&who.sid)
+        };
+        let receivers = self.participants.iter().filter(|(_, who)| wanted(who));
+        let slots: Vec<_> = receivers.map(|(slot, _)| slot as u32).collect();
+        for slot in slots {
+            self.send_data(core, slot, channel, &data.message, now);
+        }
+        Ok(Fact::Done)
     }
 
     /// Answers what concerns one participant.

@@ -31,9 +31,9 @@ use serde::de::DeserializeOwned;
 use super::grant::{Grant, bearer};
 use super::livekit::{request, wire};
 use super::{Signal, Stats, unix_now};
-use crate::ids::{Identity, RoomName};
+use crate::ids::{Identity, ParticipantSid, RoomName};
 use crate::media::message::Permissions;
-use crate::media::message::administration::{Fact, Profile, RoomOptions, RoomRequest};
+use crate::media::message::administration::{Data, Fact, Profile, RoomOptions, RoomRequest};
 use error::{Code, Error};
 
 /// Bytes of a request; a longer one is malformed.
@@ -44,6 +44,12 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// Rooms that are asked at a time for a list of them.
 const ROOMS_AT_A_TIME: usize = 64;
+
+/// Bytes of the nonce of a data message, if it has one.
+const NONCE_BYTES: usize = 16;
+
+/// Receivers that a data message names; the rest is ignored.
+const RECEIVERS_MAX: usize = 1000;
 
 const PROTOBUF: &str = "application/protobuf";
 const JSON: &str = "application/json";
@@ -123,7 +129,8 @@ async fn dispatch_admin(service: Service, method: &str, call: Call) -> Result<Re
                 .await
         }
         "UpdateRoomMetadata" => call.answer(|asked| service.update_metadata(asked)).await,
-        "SendData" | "ForwardParticipant" | "MoveParticipant" | "PerformRpc" => {
+        "SendData" => call.answer(|asked| service.send_data(asked)).await,
+        "ForwardParticipant" | "MoveParticipant" | "PerformRpc" => {
             Err(Error::new(Code::Unimplemented, "this method is not built"))
         }
         _ => Err(Error::new(Code::BadRoute, "there is no such method")),
@@ -392,6 +399,47 @@ impl Service {
         };
         self.ask(&room, request).await?;
         Ok(proto::UpdateSubscriptionsResponse {})
+    }
+
+    #[expect(deprecated, reason = "clients of today still read these fields")]
+    async fn send_data(
+        &self,
+        asked: proto::SendDataRequest,
+    ) -> Result<proto::SendDataResponse, Error> {
+        let room = self.room(&asked.room)?;
+        if !matches!(asked.nonce.len(), 0 | NONCE_BYTES) {
+            return Err(Error::new(Code::InvalidArgument, "a nonce has 16 bytes"));
+        }
+        let identities = asked.destination_identities;
+        let named = |names: &[String]| names.iter().take(RECEIVERS_MAX).cloned().collect();
+        let user = proto::UserPacket {
+            payload: asked.data,
+            topic: asked.topic,
+            destination_identities: named(&identities),
+            destination_sids: named(&asked.destination_sids),
+            nonce: asked.nonce,
+            ..Default::default()
+        };
+        let packet = proto::DataPacket {
+            kind: asked.kind,
+            destination_identities: named(&identities),
+            value: Some(proto::data_packet::Value::User(user)),
+            ..Default::default()
+        };
+        let sids = asked.destination_sids.into_iter().take(RECEIVERS_MAX);
+        let data = Data {
+            message: packet.encode_to_vec().into(),
+            reliable: asked.kind == proto::data_packet::Kind::Reliable as i32,
+            identities: identities
+                .into_iter()
+                .take(RECEIVERS_MAX)
+                .map(Identity::from)
+                .collect(),
+            sids: sids.map(ParticipantSid::from).collect(),
+        };
+        self.ask(&room, RoomRequest::SendData(Box::new(data)))
+            .await?;
+        Ok(proto::SendDataResponse {})
     }
 
     async fn update_metadata(

@@ -175,6 +175,39 @@ async def _():
     expect(not ben.disturbed and not anna.disturbed, f"{anna.disturbed} {ben.disturbed}")
 
 
+@test("LK-67", "data sent by the server API reaches everybody, or those who are named",
+      seconds=40)
+async def _():
+    people = [await Person(name).join("posted") for name in ("anna", "ben")]
+    got = {person.name: [] for person in people}
+    for person in people:
+        person.room.on("data_received", lambda packet, name=person.name: got[name].append(
+            (packet.data, packet.topic, packet.participant)))
+
+    async def send(rooms, text, kind, to=()):
+        await rooms.send_data(api.SendDataRequest(
+            room="posted", data=text, kind=kind, topic="news", destination_identities=to))
+
+    async with Api() as rooms:
+        reliable, lossy = models.DataPacket.RELIABLE, models.DataPacket.LOSSY
+        await send(rooms, b"for ben", reliable, ["ben"])
+        await send(rooms, b"for all", reliable)
+        await until(lambda: got["anna"] and len(got["ben"]) == 2, "reliable data arrives", 5)
+        expect(got["anna"] == [(b"for all", "news", None)], f"anna got {got['anna']}")
+        expect(got["ben"] == [(b"for ben", "news", None), (b"for all", "news", None)],
+               f"ben got {got['ben']}")
+        await send(rooms, b"lossy", lossy)
+        await until(lambda: all(diary[-1][0] == b"lossy" for diary in got.values()),
+                    "lossy data arrives", 5)
+        try:
+            await send(rooms, bytes(70_000), reliable)
+        except api.TwirpError as error:
+            expect((error.code, error.status) == ("invalid_argument", 400), f"too long: {error}")
+        else:
+            expect(False, "70 kB were taken")
+    expect(all(not person.disturbed for person in people), "somebody was disturbed")
+
+
 if __name__ == "__main__":
     # The wheel keeps threads of its own: leave with the verdict, not with them.
     failures = asyncio.run(harness.run("python", leave_all))

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{ParticipantInfo, Permissions, Refusal, RoomInfo, TrackInfo};
-use crate::ids::{Identity, RoomName, TrackSid};
+use crate::ids::{Identity, ParticipantSid, RoomName, TrackSid};
 
 /// Names a question for whoever asked it; never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -74,6 +74,21 @@ pub enum RoomRequest {
         /// The wish.
         subscribed: bool,
     },
+    /// Sends data to participants. Answered with [`Fact::Done`], whether or not it arrives.
+    SendData(Box<Data>),
+}
+
+/// A data message from outside.
+#[derive(Debug)]
+pub struct Data {
+    /// As clients read it: a message of the signalling protocol, opaque to media.
+    pub message: Arc<[u8]>,
+    /// Repeated until it arrives.
+    pub reliable: bool,
+    /// Who gets it; everybody if both lists are empty.
+    pub identities: Vec<Identity>,
+    /// Who gets it too, named by their stay.
+    pub sids: Vec<ParticipantSid>,
 }
 
 /// Options of a room. What isn't given stays as it is, at first as configured.
@@ -158,6 +173,8 @@ pub enum RoomRefusal {
     TrackMissing,
     /// A text is over its limit.
     Profile(ProfileRefusal),
+    /// A data message is larger than clients take.
+    DataTooLong,
     /// No new room can be opened here.
     Refused(Refusal),
     /// A fault on our side, or the worker is gone.

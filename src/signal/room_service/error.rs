@@ -68,6 +68,7 @@ impl From<RoomRefusal> for Error {
             RoomRefusal::RoomMissing => (Code::NotFound, "requested room does not exist"),
             RoomRefusal::ParticipantMissing => (Code::NotFound, "participant does not exist"),
             RoomRefusal::TrackMissing => (Code::NotFound, "track does not exist"),
+            RoomRefusal::DataTooLong => (Code::InvalidArgument, "the data is too long"),
             RoomRefusal::Profile(why) => {
                 return Self::new(Code::InvalidArgument, &why.to_string());
             }
