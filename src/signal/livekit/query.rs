@@ -124,8 +124,9 @@ mod tests {
         let admission = read("", |_| ()).unwrap();
         assert!(admission.two_connections && admission.auto_subscribe);
         assert!(admission.resume.is_none() && !admission.adaptive_stream);
-        let query = "auto_subscribe=0&adaptive_stream=true&reconnect=1&sid=PA_a&protocol=9&client_protocol=x\
-                     &capabilities=CAP_PACKET_TRAILER,CAP_FUTURE&unknown=1&disable_ice_lite=1";
+        let query = "auto_subscribe=0&adaptive_stream=true&reconnect=1&sid=PA_a\
+                     &protocol=9&client_protocol=x&unknown=1&disable_ice_lite=1\
+                     &capabilities=CAP_PACKET_TRAILER,CAP_FUTURE";
         let admission = read(query, |_| ()).unwrap();
         assert!(!admission.auto_subscribe && admission.adaptive_stream);
         assert_eq!(admission.resume.unwrap().sid, Some("PA_a".into()));
