@@ -38,6 +38,7 @@ mod track;
 use call::{Call, LOCAL, Who};
 use stellwerk::media::batch::Batch;
 use stellwerk::media::codec::vp8::Descriptor;
+use stellwerk::media::codec::{Codec, Format, Frame};
 use stellwerk::media::demux::Class;
 use stellwerk::media::message::Kind;
 use stellwerk::media::packet::{Layer, Packet};
@@ -88,7 +89,7 @@ impl Leg {
         let (buffer, start) = self.batch.begin().expect("batches are emptied");
         let header_len = write_header(buffer, packet, stamp, self.seal.ssrc());
         let descriptor = packet.vp8.as_ref().expect("a VP8 packet");
-        descriptor.write(stamp.ids, buffer);
+        descriptor.write(stamp.face.ids, buffer);
         buffer.extend_from_slice(&packet.payload[usize::from(descriptor.length)..]);
         let sealed = self.seal.seal_rtp(buffer, start, header_len, stamp.seq);
         sealed.expect("numbers are used once");
@@ -124,13 +125,17 @@ fn packet(seq: u64, arrival: Instant) -> Packet {
     payload[0] = 0x80 | u8::from(starts_frame) << 4;
     payload[1] = 0x80;
     payload[2..4].copy_from_slice(&id.to_be_bytes());
+    let vp8 = Descriptor::parse(&payload);
     Packet {
         layer: Layer(0),
         seq,
         timestamp: (frame as u32).wrapping_mul(3000),
         marker: seq % PACKETS_PER_FRAME == PACKETS_PER_FRAME - 1,
         arrival,
-        vp8: Descriptor::parse(&payload),
+        format: Format::Plain(Codec::Vp8),
+        frame: vp8.as_ref().map_or(Frame::default(), Frame::from),
+        vp8,
+        dependency: None,
         payload: Arc::from(payload),
     }
 }

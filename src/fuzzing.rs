@@ -7,8 +7,10 @@
 
 use std::time::{Duration, Instant};
 
+use crate::media::codec::{Codec, Cut, Format, dependency, h264, red};
 use crate::media::estimator::{Bounds, Estimator};
 use crate::media::ntp::{Ntp, SenderClock, TimestampMap};
+use crate::media::packet::Shown;
 use crate::media::rtcp::{self, Item};
 
 /// Opened RTCP of a participant, with all that acts on it.
@@ -36,4 +38,52 @@ pub fn rtcp(data: &[u8]) {
     estimator.tick(now);
     assert!((bounds.floor..=bounds.ceiling).contains(&estimator.estimate()));
     map.rtp_at(ntp);
+}
+
+/// A payload, read as each codec in turn; what is written anew keeps the frame's own bytes.
+pub fn payload(data: &[u8]) {
+    let mut state = dependency::State::default();
+    for codec in Codec::ALL {
+        let format = match codec {
+            Codec::H264 => Format::H264(h264::Format::ALL[0]),
+            other => Format::Plain(other),
+        };
+        let shown = Shown::by(format, data, None, &mut state);
+        assert!(!shown.frame.key || shown.frame.start);
+        if let Some(vp8) = shown.vp8 {
+            let mut out = Vec::new();
+            vp8.write(Default::default(), &mut out);
+            assert!(usize::from(vp8.length) < data.len() && out.len() <= data.len());
+        }
+    }
+    if let Some(newest) = red::newest(data) {
+        assert!(newest.end == data.len() && newest.start > 0);
+    }
+}
+
+/// Dependency descriptors of one stream, each after its length; each is written anew and read by
+/// a receiver, who must see the same frame.
+pub fn dependency(data: &[u8]) {
+    let (mut source, mut receiver) = (dependency::State::default(), dependency::State::default());
+    let mut rest = data;
+    while let Some((length, after)) = rest.split_first() {
+        let (descriptor, after) = after.split_at(after.len().min(usize::from(*length)));
+        rest = after;
+        if descriptor.len() + dependency::BYTES_ADDED > dependency::BYTES_MAX {
+            continue;
+        }
+        let Some(description) = source.read(descriptor) else {
+            continue;
+        };
+        let mut out = Vec::new();
+        let cut = Cut {
+            spatial: length & 3,
+            temporal: length >> 2 & 3,
+        };
+        description.write(description.number(), cut, &mut out);
+        assert!(out.len() <= descriptor.len() + dependency::BYTES_ADDED);
+        let seen = receiver.read(&out).expect("what we write can be read");
+        assert_eq!(seen.frame(), description.frame());
+        assert!(seen.references().eq(description.references()));
+    }
 }

@@ -40,10 +40,12 @@
 //! 1. `worker/udp.rs` reads a batch in one call; `worker/mod.rs` stamps it with one time.
 //! 2. `media/shard.rs` asks `media/demux.rs` whose datagram it is; only addresses that passed an
 //!    ICE check count.
-//! 3. `media/peer.rs` has str0m open it; `media/forwarding.rs` makes a `media/packet.rs` of it.
+//! 3. `media/peer.rs` has str0m open it; `media/forwarding.rs` makes a `media/packet.rs` of it,
+//!    whose frame a file of `media/codec/` reads; `media/payload_type.rs` says which.
 //! 4. `media/track.rs` notes layer, rate and clock; `media/retransmit.rs` keeps it for NACKs.
 //! 5. For every subscription `media/layers.rs` says whether it goes out, and `media/rewrite.rs`
-//!    under which numbers (inside the payload: `media/codec/vp8.rs`).
+//!    under which numbers (inside the payload: `media/codec/vp8.rs`; in the extension that
+//!    describes AV1: `media/codec/dependency.rs`).
 //! 6. `media/egress.rs` has `media/wire.rs` write header and extensions, `media/srtp/` seal in
 //!    place, and `media/batch.rs` put datagrams of equal size into one run.
 //! 7. `worker/udp.rs` hands each run to the kernel in one call.
@@ -69,6 +71,7 @@
 //! | somebody who was removed comes back | `signal/revocation.rs` |
 //! | what such a call does to a room | `media/administration.rs`, `media/permitting.rs` |
 //! | an event that never came, or in the wrong order | `signal/webhook.rs`, `media/room.rs` |
+//! | the wrong codec, none, or one somebody can't read | `media/payload_type.rs`, `media/sdp.rs` |
 //! | a publication never appears | `media/publishing.rs`, `media/sdp.rs` |
 //! | the wrong face in a tile, or none | `media/section.rs`, `media/subscribing.rs` |
 //! | media doesn't connect | `daemon.rs` (addresses), `media/demux.rs`, `media/peer.rs` |
@@ -109,6 +112,9 @@
 //! - **track**: what somebody publishes: a camera, a microphone, a screen or its sound.
 //! - **stream**: one SSRC of a track. With simulcast there is one per layer.
 //! - **layer**: a spatial layer, that is one of up to three sizes of a picture (`q`, `h`, `f`).
+//! - **format**: a codec in the form that one payload type stands for.
+//! - **frame**: what a packet shows of its picture, whatever the codec. **cut**: the highest layers
+//!   inside a stream that a subscriber gets.
 //! - **temporal layer**: frames that can be left out to lower the frame rate of a layer.
 //! - **subscription**: one track on its way to one participant.
 //! - **wish**: what a subscriber asks: of a track at all, and of the bandwidth.
@@ -128,8 +134,9 @@
 //!
 //! # What is not here
 //!
-//! TLS for signalling (a reverse proxy's work); TURN and ICE over TCP; codecs other than Opus and
-//! VP8; probing and pacing in the rate control; pausing a video for want of bandwidth; recording;
+//! TLS for signalling (a reverse proxy's work); TURN and ICE over TCP; backup codecs, simulcast of
+//! VP9 and AV1; probing and pacing in the rate control; pausing a video for want of bandwidth;
+//! recording;
 //! rooms larger than one worker and relays between nodes; reloading of the configuration.
 #![deny(unsafe_code)]
 #![warn(missing_docs)]

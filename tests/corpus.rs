@@ -12,6 +12,8 @@ fn every_seed_is_survived() {
         let target = target.expect("a readable corpus");
         let name = target.file_name();
         let run: fn(&[u8]) = match name.to_str() {
+            Some("dependency") => stellwerk::fuzzing::dependency,
+            Some("payload") => stellwerk::fuzzing::payload,
             Some("rtcp") => stellwerk::fuzzing::rtcp,
             _ => panic!("no function for the corpus {name:?}"),
         };

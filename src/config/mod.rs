@@ -23,6 +23,7 @@ pub use layer::{Overrides, Place, Sources};
 pub use value::{ByteSize, LogFormat, LogLevel, WebUrl};
 
 use crate::media;
+use crate::media::message::{Codec, Kind};
 use layer::Layers;
 use value::Parameter;
 
@@ -139,6 +140,8 @@ sections! {
         connect_timeout: Duration, SECOND, DAY;
         /// Whether `hidden` in a token is honoured.
         hidden_participants: bool;
+        /// Codecs that may be used, the preferred ones first.
+        codecs: Vec<Codec>;
         /// Whether the server API may unmute tracks.
         remote_unmute: bool;
         /// How long tokens of a removed participant are refused.
@@ -260,6 +263,12 @@ impl Config {
         }
         self.http_relations(layers);
         self.webhook_relations(layers);
+        let codecs = &self.rooms.codecs;
+        if !codecs.contains(&Codec::Opus) || !codecs.iter().any(|it| it.kind() == Kind::Video) {
+            let message = "leaves calls without sound or picture; name \"opus\" and one video \
+                codec at least, as in [\"vp8\", \"opus\"]";
+            layers.refuse("rooms", "codecs", message.to_owned());
+        }
         let workers = self.media.worker_count();
         if self
             .media
@@ -336,6 +345,7 @@ impl Config {
             name_bytes: self.limits.name_bytes.get(),
             metadata_bytes: self.limits.metadata_bytes.get(),
             attributes_bytes: self.limits.attributes_bytes.get(),
+            codecs: self.rooms.codecs.clone(),
         }
     }
 }

@@ -7,6 +7,8 @@ use std::time::Duration;
 use hyper::Uri;
 use toml::Value;
 
+use crate::media::message::Codec;
+
 /// A parameter's type. `Err` says what would have been right.
 pub(super) trait Parameter: Sized {
     /// From a TOML value.
@@ -289,6 +291,9 @@ macro_rules! words {
 
 words!(LogLevel {
     "error" => Error, "warn" => Warn, "info" => Info, "debug" => Debug, "trace" => Trace
+});
+words!(Codec {
+    "vp8" => Vp8, "h264" => H264, "vp9" => Vp9, "av1" => Av1, "opus" => Opus, "red" => Red
 });
 words!(LogFormat { "text" => Text, "json" => Json });
 

@@ -25,6 +25,8 @@ pub enum Dropped {
     RtcpMalformed,
     /// RTP of a stream that no published track claims (yet).
     TrackUnknown,
+    /// RTP of a payload type that stands for no codec we forward, or that a subscriber can't read.
+    CodecUnknown,
     /// RTP of a muted track.
     Muted,
     /// The token doesn't allow publishing this.
@@ -61,7 +63,7 @@ pub enum Dropped {
 
 impl Dropped {
     /// All of them, in the order of the enum.
-    pub const ALL: [Dropped; 24] = [
+    pub const ALL: [Dropped; 25] = [
         Self::UnknownAddress,
         Self::StunInvalid,
         Self::NotMedia,
@@ -70,6 +72,7 @@ impl Dropped {
         Self::RtcpInvalid,
         Self::RtcpMalformed,
         Self::TrackUnknown,
+        Self::CodecUnknown,
         Self::Muted,
         Self::NotAllowed,
         Self::Late,
@@ -99,6 +102,7 @@ impl Dropped {
             Self::RtcpInvalid => "rtcp_invalid",
             Self::RtcpMalformed => "rtcp_malformed",
             Self::TrackUnknown => "track_unknown",
+            Self::CodecUnknown => "codec_unknown",
             Self::Muted => "muted",
             Self::NotAllowed => "not_allowed",
             Self::Late => "late",

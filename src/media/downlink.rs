@@ -19,6 +19,7 @@ use std::time::Instant;
 use str0m::channel::{ChannelConfig, Reliability};
 
 use super::TrackKey;
+use super::codec::Codec;
 use super::counters::Dropped;
 use super::demux::Place;
 use super::egress::{Leg, Names};
@@ -26,9 +27,10 @@ use super::message::{Connection, Kind, Notice, ParticipantState};
 use super::negotiation::Negotiation;
 use super::offer::{self, Transport};
 use super::participant::Participant;
+use super::payload_type::Codecs;
 use super::peer::{Peer, PeerDead};
 use super::room::{PEER_FAILED, Room};
-use super::sdp::{Codecs, Flow, Offer};
+use super::sdp::{Flow, Offer};
 use super::shard::Core;
 use super::srtp::Opener;
 
@@ -88,7 +90,7 @@ const PROTOCOL_PUBLISHER_FIRST: i32 = 2;
 impl Downlink {
     /// A connection that has not been offered.
     pub fn new(core: &mut Core, now: Instant) -> Result<Self, PeerDead> {
-        let mut peer = Peer::new(&core.crypto, &core.cert, &core.config.local, now)?;
+        let mut peer = Peer::new(&core.crypto, &core.cert, &core.config.local, &[], now)?;
         let reliable = ChannelConfig {
             label: "_reliable".to_owned(),
             ..ChannelConfig::default()
@@ -183,7 +185,7 @@ impl Downlink {
     }
 
     /// The next offer and its id. Sections that went quiet say so in it.
-    fn offer(&mut self, leg: &Leg, now: Instant) -> (u32, String) {
+    fn offer(&mut self, leg: &Leg, codecs: &[Codec], now: Instant) -> (u32, String) {
         let id = self.negotiation.offered(now);
         for section in &mut self.sections {
             if section.usage == Usage::Closing {
@@ -202,7 +204,10 @@ impl Downlink {
                 },
             })
             .collect();
-        (id, self.transport.offer(self.session, id, &sections))
+        (
+            id,
+            self.transport.offer(self.session, id, codecs, &sections),
+        )
     }
 
     /// Takes the answer to the newest offer; the tracks the client is ready for.
@@ -425,7 +430,8 @@ impl Room {
         let Some(downlink) = &mut participant.downlink else {
             return;
         };
-        let (id, sdp) = downlink.offer(&participant.leg, now);
+        let codecs = &core.config.limits.codecs;
+        let (id, sdp) = downlink.offer(&participant.leg, codecs, now);
         let named = |(mid, track): (&str, TrackKey)| {
             (
                 mid.to_owned(),
@@ -480,7 +486,12 @@ impl Room {
                 .name(ufrag, self.place(slot, Connection::Subscriber));
         }
         for track in ready {
-            self.tell_publisher(core, slot, track);
+            let codec = self[track].codec;
+            let codecs = &self.participants[slot as usize].leg.codecs;
+            match codecs.reads(codec) {
+                Some(false) => self.refuse_codec(core, slot, track),
+                _ => self.tell_publisher(core, slot, track),
+            }
         }
         // Something may have changed since, and key frames are needed without a wait.
         self.want_offer(core, slot, now);

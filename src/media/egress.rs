@@ -19,9 +19,10 @@ use super::layers::{Decision, Layers};
 use super::message::{Kind, TrackSettings, Transmit};
 use super::ntp::Ntp;
 use super::packet::{Layer, Packet};
+use super::payload_type::Codecs;
 use super::rewrite::{Alignment, Rewrite, Sent};
 use super::rtcp::write::{SenderReport, write_sender_report};
-use super::sdp::{self, Codecs};
+use super::sdp;
 use super::srtp::{Opener, OwnSsrc, Sealer};
 pub use super::subscription::Names;
 use super::subscription::{Outgoing, REPORT_INTERVAL, Retransmissions, Subscription};
@@ -299,40 +300,43 @@ impl Leg {
         if self.crypto.is_none() || self.path.is_none() || outgoing.held {
             return;
         }
+        let Some((payload_type, body)) = self.codecs.way(packet) else {
+            return counters.drop(Dropped::CodecUnknown);
+        };
         let stamp = match subscription.kind {
             Kind::Audio if subscription.settings.disabled => {
                 return outgoing.rewrite.pause();
             }
             Kind::Audio => outgoing.rewrite.forward(packet),
-            Kind::Video => match outgoing.layers.decide(packet) {
-                Decision::Ignore => return,
-                Decision::Skip => {
-                    outgoing.rewrite.skip(packet);
-                    return;
+            Kind::Video => {
+                let decision = outgoing.layers.decide(packet);
+                outgoing.rewrite.cut(outgoing.layers.cut());
+                match decision {
+                    Decision::Ignore => return,
+                    Decision::Skip => {
+                        outgoing.rewrite.skip(packet);
+                        return;
+                    }
+                    // Padding probes the path up to us and is left out, but for a number that was
+                    // promised already.
+                    _ if packet.payload.is_empty() => match outgoing.rewrite.skip(packet) {
+                        Some(stamp) => Some(stamp),
+                        None => return,
+                    },
+                    Decision::Forward => outgoing.rewrite.forward(packet),
+                    Decision::Switch => {
+                        counters.layer_switches += 1;
+                        let alignment = align(outgoing, packet, streams);
+                        outgoing.source = packet.layer;
+                        Some(outgoing.rewrite.switch(packet, alignment))
+                    }
                 }
-                // Padding probes the path up to us and is left out, but for a number that was
-                // promised already.
-                _ if packet.payload.is_empty() => match outgoing.rewrite.skip(packet) {
-                    Some(stamp) => Some(stamp),
-                    None => return,
-                },
-                Decision::Forward => outgoing.rewrite.forward(packet),
-                Decision::Switch => {
-                    counters.layer_switches += 1;
-                    let alignment = align(outgoing, packet, streams);
-                    outgoing.source = packet.layer;
-                    Some(outgoing.rewrite.switch(packet, alignment))
-                }
-            },
+            }
         };
         let Some(stamp) = stamp else {
             return counters.drop(Dropped::Late);
         };
-        let payload_type = match subscription.kind {
-            Kind::Audio => self.codecs.opus,
-            Kind::Video => self.codecs.vp8,
-        };
-        let (Some(payload_type), Some(seal)) = (payload_type, &mut outgoing.seal) else {
+        let Some(seal) = &mut outgoing.seal else {
             return;
         };
         if outgoing.packets == 0 {
@@ -347,6 +351,8 @@ impl Leg {
         let plan = Plan {
             payload_type,
             twcc,
+            dependency: self.codecs.dependency,
+            body,
             seq: stamp.seq,
             stamp,
             original: None,
@@ -380,7 +386,7 @@ impl Leg {
         now: Instant,
         counters: &mut Counters,
     ) {
-        let Some(payload_type) = self.codecs.vp8_rtx else {
+        let Some(payload_type) = self.codecs.rtx(packet.format) else {
             return;
         };
         let Some(subscription) = self.subscriptions.get_mut(lost.subscription as usize) else {
@@ -404,6 +410,8 @@ impl Leg {
         let plan = Plan {
             payload_type,
             twcc,
+            dependency: self.codecs.dependency,
+            body: 0,
             seq,
             stamp: lost.sent.stamp,
             original,

@@ -4,12 +4,10 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use super::codec::vp8;
 use super::counters::Dropped;
 use super::demux::{Class, Place};
-use super::layers::Target;
 use super::message::{Connection, Kind};
-use super::packet::{Layer, Packet};
+use super::packet::{Layer, Packet, Shown};
 use super::participant::{Participant, Source};
 use super::peer::{PeerEvent, Received, Unaccepted};
 use super::room::{PEER_FAILED, Room};
@@ -179,6 +177,13 @@ impl Room {
         let Some(source) = self.source(slot, received.ssrc) else {
             return core.counters.drop(Dropped::TrackUnknown);
         };
+        let codecs = &self.participants[slot as usize].leg.codecs;
+        let Some(format) = codecs.format(received.payload_type) else {
+            return core.counters.drop(Dropped::CodecUnknown);
+        };
+        if format.codec() != self[source.track].codec {
+            self.change_codec(core, source.track, format.codec(), now);
+        }
         let Self {
             tracks,
             participants,
@@ -192,10 +197,20 @@ impl Room {
         if let Some(level) = received.audio_level {
             track.speech.hear(level, received.timestamp, now);
         }
-        let vp8 = match track.kind() {
-            Kind::Audio => None,
-            Kind::Video => vp8::Descriptor::parse(&received.payload),
+        let Some(stream) = track.layers.get_mut(usize::from(source.layer.0)) else {
+            return;
         };
+        let descriptor = received.dependency.as_ref().map(|raw| &*raw.0);
+        let Shown {
+            frame,
+            vp8,
+            dependency,
+        } = Shown::by(
+            format,
+            &received.payload,
+            descriptor,
+            &mut stream.dependency,
+        );
         let packet = Packet {
             layer: source.layer,
             seq: received.seq,
@@ -203,10 +218,10 @@ impl Room {
             marker: received.marker,
             arrival: now,
             payload: received.payload,
+            format,
+            frame,
             vp8,
-        };
-        let Some(stream) = track.layers.get_mut(usize::from(source.layer.0)) else {
-            return;
+            dependency,
         };
         stream.ssrc = Some(received.ssrc);
         stream.clock.packet(core.ntp(now), packet.timestamp);
@@ -367,10 +382,9 @@ impl Room {
         for subscription in leg.subscriptions().filter(|s| s.kind == Kind::Video) {
             let weighed = subscription.is_weighed(&tracks[subscription.track.0 as usize]);
             subscription.granted = if weighed { grants.next() } else { None };
-            let target = subscription.granted.map(|grant| Target {
-                spatial: grant.layer,
-                temporal: grant.temporal,
-            });
+            let track = &tracks[subscription.track.0 as usize];
+            let granted = subscription.granted;
+            let target = granted.map(|grant| track.target(grant.layer, grant.temporal));
             let Some(outgoing) = &mut subscription.outgoing else {
                 continue;
             };

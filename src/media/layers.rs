@@ -6,18 +6,19 @@
 //!     +------ no target ----+---- no target --------+   +------------------------------+
 //! ```
 //!
-//! Layers are separate encodings: only a key frame leads from one to another, and until it comes
-//! the old layer goes on. Temporal layers are left out by whole frames. A subscriber must never
-//! stay without a picture because the layer it wants has stopped: what is there is taken, and a
-//! key frame asked of it.
+//! Streams are separate encodings: only a key frame leads from one to another, and until it comes
+//! the old one goes on. Layers inside a stream are left out by whole frames. A subscriber must
+//! never stay without a picture because the layer it wants has stopped: what is there is taken, and
+//! a key frame asked of it.
 //!
-//! Audio has no layers and does not come here; of video codecs only VP8 shows its key frames so
-//! far. Numbers are for [`Rewrite`](super::rewrite::Rewrite), which target is right for the
-//! allocator, and asking for key frames for the feedback broker.
+//! Audio has no layers and does not come here. Numbers are for
+//! [`Rewrite`](super::rewrite::Rewrite), which target is right for the allocator, and asking for
+//! key frames for the feedback broker.
 
 use std::time::{Duration, Instant};
 
-use super::codec::vp8;
+use super::codec::Cut;
+use super::codec::dependency::LeftOut;
 use super::order::{Order, Place};
 use super::packet::{Layer, Packet};
 
@@ -30,15 +31,17 @@ pub const SILENCE: Duration = Duration::from_millis(1500);
 pub struct Layers {
     state: State,
     heard: [Option<Heard>; Layer::COUNT_MAX],
+    /// When the spatial layers inside a stream were last heard of.
+    inner: [Option<Instant>; Layer::COUNT_MAX],
 }
 
 /// What a subscription should get.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Target {
-    /// The layer.
-    pub spatial: Layer,
-    /// Its highest temporal layer.
-    pub temporal: u8,
+    /// The stream.
+    pub stream: Layer,
+    /// Its highest layers.
+    pub cut: Cut,
 }
 
 /// What to do with a packet.
@@ -70,11 +73,14 @@ enum State {
 #[derive(Debug)]
 struct Current {
     layer: Layer,
-    /// Highest temporal layer that is forwarded; moves towards the target's where a frame allows.
-    temporal: u8,
-    /// Timestamp of the newest frame, and what is done with all its packets.
-    frame: u32,
+    /// What is forwarded of it; moves towards the limit where a frame allows.
+    cut: Cut,
+    /// What was wanted when the newest picture began.
+    limit: Cut,
+    /// Timestamp and spatial layer of the newest frame, and what is done with all its packets.
+    frame: (u32, u8),
     fate: Decision,
+    left_out: LeftOut,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -89,6 +95,7 @@ impl Layers {
         Self {
             state: State::Paused,
             heard: [None; Layer::COUNT_MAX],
+            inner: [None; Layer::COUNT_MAX],
         }
     }
 
@@ -115,8 +122,7 @@ impl Layers {
         let Some(place) = self.hear(packet) else {
             return Decision::Ignore;
         };
-        let start = packet.vp8.is_some_and(|vp8| vp8.key_frame)
-            && matches!(place, Place::Next { .. } | Place::Restart);
+        let start = packet.frame.key && matches!(place, Place::Next { .. } | Place::Restart);
         if start && self.takes(packet) {
             return self.switch(packet);
         }
@@ -128,7 +134,7 @@ impl Layers {
             }
             State::Forwarding { current, target } if current.layer == packet.layer => match place {
                 Place::Late | Place::Stray => Decision::Forward,
-                Place::Next { .. } | Place::Restart => current.decide(packet, target.temporal),
+                Place::Next { .. } | Place::Restart => current.decide(packet, target.cut),
             },
             State::Forwarding { .. } => Decision::Ignore,
         }
@@ -140,12 +146,21 @@ impl Layers {
         let (target, current) = match &self.state {
             State::Paused => return None,
             State::Waiting { target, .. } => (target, None),
-            State::Forwarding { current, target } => (target, Some(current.layer)),
+            State::Forwarding { current, target } => (target, Some(current)),
         };
-        let wanted = self
-            .best_heard(target.spatial, now)
-            .unwrap_or(target.spatial);
-        (current != Some(wanted)).then_some(wanted)
+        let wanted = self.best_heard(target.stream, now).unwrap_or(target.stream);
+        let there = current.is_some_and(|current| {
+            current.layer == wanted && current.cut.spatial >= self.best_inner(target.cut, now)
+        });
+        (!there).then_some(wanted)
+    }
+
+    /// What is forwarded now of the stream that is.
+    pub fn cut(&self) -> Cut {
+        match &self.state {
+            State::Forwarding { current, .. } => current.cut,
+            State::Paused | State::Waiting { .. } => Cut::NONE,
+        }
     }
 
     /// The layer that is forwarded now.
@@ -160,6 +175,11 @@ impl Layers {
     /// Notes that a layer lives. `None` for layers that cannot be.
     fn hear(&mut self, packet: &Packet) -> Option<Place> {
         let heard = self.heard.get_mut(usize::from(packet.layer.0))?;
+        if packet.frame.spatial > 0
+            && let Some(inner) = self.inner.get_mut(usize::from(packet.frame.spatial))
+        {
+            *inner = Some(packet.arrival);
+        }
         match heard {
             Some(heard) => {
                 heard.arrival = heard.arrival.max(packet.arrival);
@@ -186,19 +206,19 @@ impl Layers {
                 let patient = since.is_some_and(|since| {
                     packet.arrival.saturating_duration_since(since) >= SILENCE
                 });
-                let lower = (0..=target.spatial.0).any(|it| self.lives(Layer(it), packet.arrival));
-                layer <= target.spatial || patient && !lower
+                let lower = (0..=target.stream.0).any(|it| self.lives(Layer(it), packet.arrival));
+                layer <= target.stream || patient && !lower
             }
             State::Forwarding { current, target } => {
-                let nearer = if current.layer < target.spatial {
-                    layer > current.layer && layer <= target.spatial
+                let nearer = if current.layer < target.stream {
+                    layer > current.layer && layer <= target.stream
                 } else {
-                    layer < current.layer && layer >= target.spatial
+                    layer < current.layer && layer >= target.stream
                 };
                 nearer
                     || layer != current.layer
                         && !self.lives(current.layer, packet.arrival)
-                        && self.best_heard(target.spatial, packet.arrival) == Some(layer)
+                        && self.best_heard(target.stream, packet.arrival) == Some(layer)
             }
         }
     }
@@ -209,9 +229,11 @@ impl Layers {
         };
         let current = Current {
             layer: packet.layer,
-            temporal: target.temporal,
-            frame: packet.timestamp,
+            cut: target.cut,
+            limit: target.cut,
+            frame: (packet.timestamp, packet.frame.spatial),
             fate: Decision::Forward,
+            left_out: LeftOut::default(),
         };
         self.state = State::Forwarding { current, target };
         Decision::Switch
@@ -222,6 +244,18 @@ impl Layers {
         let above = target.0.saturating_add(1)..Layer::COUNT_MAX as u8;
         let mut layers = (0..=target.0).rev().chain(above).map(Layer);
         layers.find(|&layer| self.lives(layer, now))
+    }
+
+    /// The highest living spatial layer inside the stream that is wanted.
+    fn best_inner(&self, wanted: Cut, now: Instant) -> u8 {
+        let lives = |heard: &Instant| now.saturating_duration_since(*heard) < SILENCE;
+        let layers = self.inner.iter().zip(0u8..);
+        let living = layers.filter(|(heard, _)| heard.as_ref().is_some_and(lives));
+        let spatial = living.map(|(_, spatial)| spatial);
+        spatial
+            .filter(|it| *it <= wanted.spatial)
+            .max()
+            .unwrap_or(0)
     }
 
     fn lives(&self, layer: Layer, now: Instant) -> bool {
@@ -239,35 +273,64 @@ impl Default for Layers {
 impl Current {
     /// Decides on a packet in order. All packets of a frame share one fate: half a frame is of no
     /// use, and holds the receiver up.
-    fn decide(&mut self, packet: &Packet, temporal_max: u8) -> Decision {
+    fn decide(&mut self, packet: &Packet, wanted: Cut) -> Decision {
         if packet.payload.is_empty() {
             return Decision::Skip;
         }
-        if packet.timestamp != self.frame {
-            self.frame = packet.timestamp;
-            self.fate = match packet.vp8 {
-                Some(vp8) => self.judge(vp8, temporal_max),
-                None => Decision::Forward,
+        let frame = (packet.timestamp, packet.frame.spatial);
+        if frame != self.frame {
+            let passes = self.judge(packet, wanted);
+            self.frame = frame;
+            // Numbers before a frame whose start is missing were promised to it: it must go whole.
+            self.fate = if passes || !packet.frame.start {
+                Decision::Forward
+            } else {
+                Decision::Skip
             };
         }
         self.fate
     }
 
-    fn judge(&mut self, vp8: vp8::Descriptor, temporal_max: u8) -> Decision {
-        self.temporal = self.temporal.min(temporal_max);
-        // A key frame refers to nothing, a sync frame to the base layer only. Only one temporal
-        // layer at a time: a frame of the next one may still refer to frames that were left out.
-        let next = self.temporal.saturating_add(1);
-        if vp8.key_frame {
-            self.temporal = temporal_max;
-        } else if vp8.layer_sync && vp8.temporal == next && next <= temporal_max {
-            self.temporal = next;
+    /// Whether a frame that starts with this packet goes out.
+    fn judge(&mut self, packet: &Packet, wanted: Cut) -> bool {
+        let frame = packet.frame;
+        if packet.timestamp != self.frame.0 {
+            // Less is possible with every picture, but not in the midst of one.
+            self.limit = wanted;
+            self.cut.spatial = self.cut.spatial.min(wanted.spatial);
+            self.cut.temporal = self.cut.temporal.min(wanted.temporal);
         }
-        // Numbers before a frame whose start is missing were promised to it: it must go whole.
-        if vp8.temporal > self.temporal && vp8.start_of_frame {
-            Decision::Skip
-        } else {
-            Decision::Forward
+        if frame.key {
+            self.cut = self.limit;
+            self.left_out.clear();
+        }
+        match &packet.dependency {
+            // It names what it needs: if all that went out, so may this.
+            Some(description) => {
+                let whole = !description
+                    .references()
+                    .any(|it| self.left_out.contains(it));
+                let passes = whole && self.limit.admits(frame.spatial, frame.temporal);
+                if passes {
+                    self.cut.spatial = self.cut.spatial.max(frame.spatial);
+                    self.cut.temporal = self.cut.temporal.max(frame.temporal);
+                } else {
+                    self.left_out.note(description.number());
+                }
+                passes
+            }
+            None => {
+                // Only one temporal layer at a time: a frame of the next one may still refer to
+                // frames that were left out.
+                let next = self.cut.temporal.saturating_add(1);
+                if frame.climbs && frame.temporal == next && next <= self.limit.temporal {
+                    self.cut.temporal = next;
+                }
+                if frame.independent && frame.spatial <= self.limit.spatial {
+                    self.cut.spatial = self.cut.spatial.max(frame.spatial);
+                }
+                self.cut.admits(frame.spatial, frame.temporal)
+            }
         }
     }
 }

@@ -12,6 +12,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use super::codec::Codec;
 pub use super::quality::{ConnectionQuality, QualityUpdate};
 pub use super::restriction::Allowance;
 pub use super::speakers::Speaker;
@@ -105,6 +106,26 @@ pub struct ClientInfo {
     pub client_protocol: i32,
     /// Capability numbers of the signalling protocol, opaque to media.
     pub capabilities: Vec<i32>,
+    /// What has to be done differently for it; others don't see this.
+    pub quirks: Quirks,
+}
+
+/// Peculiarities of a client that answers and offers have to allow for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Quirks {
+    /// It sends the codec it likes best, whatever the order of the answer: only the one that is
+    /// wanted may be named.
+    pub ignores_codec_order: bool,
+    /// Its encoder of H.264 is not to be relied on.
+    pub no_h264: bool,
+}
+
+impl Quirks {
+    /// Those of `codecs` that it may publish.
+    pub fn usable(self, codecs: &[Codec]) -> impl Iterator<Item = Codec> {
+        let usable = move |codec: &Codec| *codec != Codec::H264 || !self.no_h264;
+        codecs.iter().copied().filter(usable)
+    }
 }
 
 /// What a participant may do.
@@ -403,6 +424,8 @@ pub enum Notice {
         /// Video sections missing.
         videos: u32,
     },
+    /// A subscription ended because the client can't read the track's codec.
+    CodecUnsupported(TrackSid),
     /// An own track has its first subscriber.
     TrackSubscribed(TrackSid),
     /// Nothing is heard of the client's media any more: it should take the session up again. The
@@ -508,6 +531,8 @@ pub struct RoomInfo {
     pub participants: u32,
     /// Participants who publish.
     pub publishers: u32,
+    /// Codecs that may be used in it, the preferred ones first.
+    pub codecs: Vec<Codec>,
     /// Random bytes that mark frames which the server injects (none today).
     pub sif_trailer: Vec<u8>,
     /// Milliseconds since 1970.

@@ -28,6 +28,7 @@ mod offer;
 pub mod order;
 pub mod packet;
 mod participant;
+mod payload_type;
 mod peer;
 mod permitting;
 mod profile;
@@ -56,7 +57,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use message::administration::{Answer, Event, Ticket};
-use message::{Command, Notice, Transmit};
+use message::{Codec, Command, Notice, Transmit};
 pub use shard::Shard;
 
 use crate::ids::{RoomName, SessionKey};
@@ -94,6 +95,8 @@ pub struct Limits {
     pub metadata_bytes: usize,
     /// Bytes of all keys and values of a participant's attributes.
     pub attributes_bytes: usize,
+    /// Codecs that are negotiated; Opus and one of video at least.
+    pub codecs: Vec<Codec>,
 }
 
 /// What a shard is told at its start.

@@ -6,31 +6,93 @@
 
 use std::fmt::Write as _;
 
+use super::codec::{Codec, dependency};
 use super::message::Kind;
+use super::payload_type::TWCC_URI;
 use super::sdp::{Sending, write_sending};
 
-/// The codecs we offer, with the payload types LiveKit has as an offerer: clients copy them.
-const AUDIO: Codecs = Codecs {
-    payload_types: "111",
-    lines: "a=rtpmap:111 opus/48000/2\r\na=fmtp:111 minptime=10;useinbandfec=1\r\n",
-};
-
-/// The same for video, each codec with its retransmissions.
-const VIDEO: Codecs = Codecs {
-    payload_types: "96 97",
-    lines: "a=extmap:3 http://www.ietf.org/id/\
-            draft-holmer-rmcat-transport-wide-cc-extensions-01\r\n\
-            a=rtpmap:96 VP8/90000\r\n\
-            a=rtcp-fb:96 transport-cc\r\na=rtcp-fb:96 ccm fir\r\n\
-            a=rtcp-fb:96 nack\r\na=rtcp-fb:96 nack pli\r\n\
-            a=rtpmap:97 rtx/90000\r\na=fmtp:97 apt=96\r\n",
-};
-
-/// What a media section says of its codecs.
-struct Codecs {
-    payload_types: &'static str,
-    lines: &'static str,
+macro_rules! h264_parameters {
+    ($mode:literal, $profile:literal) => {
+        concat!(
+            "level-asymmetry-allowed=1;packetization-mode=",
+            $mode,
+            ";profile-level-id=",
+            $profile
+        )
+    };
 }
+
+/// A codec as we offer it. The payload types are those LiveKit has as an offerer: clients copy
+/// them.
+struct Offered {
+    codec: Codec,
+    payload_type: u8,
+    /// Retransmissions, for video.
+    rtx: Option<u8>,
+    /// Its `a=rtpmap` and, if it has any, `a=fmtp`.
+    name: &'static str,
+    parameters: &'static str,
+}
+
+impl Offered {
+    const fn audio(codec: Codec, pt: u8, name: &'static str, parameters: &'static str) -> Self {
+        Self {
+            codec,
+            payload_type: pt,
+            rtx: None,
+            name,
+            parameters,
+        }
+    }
+
+    const fn video(codec: Codec, pt: u8, name: &'static str, parameters: &'static str) -> Self {
+        Self {
+            codec,
+            payload_type: pt,
+            rtx: Some(pt + 1),
+            name,
+            parameters,
+        }
+    }
+}
+
+/// All of them. H.264 in the forms that are forwarded, never High.
+const OFFERED: [Offered; 9] = [
+    Offered::audio(
+        Codec::Opus,
+        111,
+        "opus/48000/2",
+        "minptime=10;useinbandfec=1",
+    ),
+    Offered::audio(Codec::Red, 63, "red/48000/2", "111/111"),
+    Offered::video(Codec::Vp8, 96, "VP8/90000", ""),
+    Offered::video(
+        Codec::H264,
+        108,
+        "H264/90000",
+        h264_parameters!("1", "42e01f"),
+    ),
+    Offered::video(
+        Codec::H264,
+        106,
+        "H264/90000",
+        h264_parameters!("0", "42e01f"),
+    ),
+    Offered::video(
+        Codec::H264,
+        104,
+        "H264/90000",
+        h264_parameters!("1", "42001f"),
+    ),
+    Offered::video(
+        Codec::H264,
+        102,
+        "H264/90000",
+        h264_parameters!("0", "42001f"),
+    ),
+    Offered::video(Codec::Vp9, 98, "VP9/90000", "profile-id=0"),
+    Offered::video(Codec::Av1, 35, "AV1/90000", ""),
+];
 
 /// One media section of an offer of ours.
 #[derive(Debug)]
@@ -82,8 +144,14 @@ impl Transport {
         }
     }
 
-    /// The whole offer. `session` stays the same for a connection, `version` rises.
-    pub fn offer(&self, session: u64, version: u32, sections: &[Section<'_>]) -> String {
+    /// The whole offer, of these codecs. `session` stays the same for a connection, `version` rises.
+    pub fn offer(
+        &self,
+        session: u64,
+        version: u32,
+        codecs: &[Codec],
+        sections: &[Section<'_>],
+    ) -> String {
         let mut out = String::with_capacity(self.application.len() + 1024 * (sections.len() + 1));
         let _ = write!(
             out,
@@ -97,26 +165,46 @@ impl Transport {
         out.push_str("\r\na=extmap-allow-mixed\r\na=ice-lite\r\n");
         out.push_str(&self.application);
         for section in sections {
-            self.write_section(&mut out, section);
+            self.write_section(&mut out, codecs, section);
         }
         out
     }
 
-    fn write_section(&self, out: &mut String, section: &Section<'_>) {
-        let (media, codecs) = match section.kind {
-            Kind::Audio => ("audio", AUDIO),
-            Kind::Video => ("video", VIDEO),
+    fn write_section(&self, out: &mut String, codecs: &[Codec], section: &Section<'_>) {
+        let media = match section.kind {
+            Kind::Audio => "audio",
+            Kind::Video => "video",
         };
+        // In the order of the configuration: the first is what clients prefer.
+        let offered: Vec<_> = codecs
+            .iter()
+            .filter(|codec| codec.kind() == section.kind)
+            .flat_map(|codec| OFFERED.iter().filter(move |it| it.codec == *codec))
+            .collect();
+        let _ = write!(out, "m={media} 9 UDP/TLS/RTP/SAVPF");
+        for it in &offered {
+            for pt in std::iter::once(it.payload_type).chain(it.rtx) {
+                let _ = write!(out, " {pt}");
+            }
+        }
         let direction = match section.sending {
             Some(_) => "sendonly",
             None => "inactive",
         };
         let _ = write!(
             out,
-            "m={media} 9 UDP/TLS/RTP/SAVPF {}\r\nc=IN IP4 0.0.0.0\r\n{}a=mid:{}\r\n\
-             a={direction}\r\na=rtcp-mux\r\na=rtcp-rsize\r\n{}",
-            codecs.payload_types, self.shared, section.mid, codecs.lines
+            "\r\nc=IN IP4 0.0.0.0\r\n{}a=mid:{}\r\na={direction}\r\na=rtcp-mux\r\na=rtcp-rsize\r\n",
+            self.shared, section.mid
         );
+        if section.kind == Kind::Video {
+            let _ = write!(out, "a=extmap:3 {TWCC_URI}\r\n");
+        }
+        if offered.iter().any(|it| it.codec == Codec::Av1) {
+            let _ = write!(out, "a=extmap:12 {}\r\n", dependency::URI);
+        }
+        for it in offered {
+            write_codec(out, it);
+        }
         if let Some(sending) = &section.sending {
             write_sending(out, sending);
         }
@@ -143,8 +231,29 @@ impl Transport {
     }
 }
 
+fn write_codec(out: &mut String, offered: &Offered) {
+    let Offered {
+        payload_type: pt,
+        rtx,
+        name,
+        parameters,
+        ..
+    } = offered;
+    let _ = write!(out, "a=rtpmap:{pt} {name}\r\n");
+    if !parameters.is_empty() {
+        let _ = write!(out, "a=fmtp:{pt} {parameters}\r\n");
+    }
+    let Some(rtx) = rtx else { return };
+    for feedback in ["transport-cc", "ccm fir", "nack", "nack pli"] {
+        let _ = write!(out, "a=rtcp-fb:{pt} {feedback}\r\n");
+    }
+    let _ = write!(out, "a=rtpmap:{rtx} rtx/90000\r\na=fmtp:{rtx} apt={pt}\r\n");
+}
+
 #[cfg(test)]
 mod tests {
+    use super::super::codec::{Format, h264};
+    use super::super::payload_type::Codecs;
     use super::super::sdp::{self, Offer};
     use super::*;
 
@@ -178,7 +287,7 @@ mod tests {
 
     #[test]
     fn our_sections_follow_str0ms_in_one_bundle() {
-        let text = Transport::read(FROM_STR0M).offer(5, 3, &sections());
+        let text = Transport::read(FROM_STR0M).offer(5, 3, &Codec::ALL, &sections());
         assert!(text.contains("o=- 5 3 "), "{text}");
         assert!(
             text.contains("a=group:BUNDLE abc audio0 video1\r\n"),
@@ -193,12 +302,15 @@ mod tests {
             text.contains("a=msid:PA_a|TR_b TR_b\r\na=ssrc-group:FID 7 8\r\n"),
             "{text}"
         );
-        let mut codecs = sdp::Codecs::default();
+        let mut codecs = Codecs::default();
         codecs.read(&text);
-        assert_eq!(
-            (codecs.opus, codecs.vp8, codecs.vp8_rtx),
-            (Some(111), Some(96), Some(97))
-        );
+        let plain = [Codec::Opus, Codec::Red, Codec::Vp8, Codec::Vp9, Codec::Av1];
+        let media = plain.map(|codec| codecs.media(Format::Plain(codec)));
+        assert_eq!(media, [111, 63, 96, 98, 35].map(Some));
+        for form in h264::Format::ALL {
+            assert!(codecs.rtx(Format::H264(form)).is_some(), "{form:?}");
+        }
+        assert_eq!(codecs.dependency, Some(12));
         assert_eq!(codecs.twcc, Some(3));
     }
 
@@ -206,7 +318,7 @@ mod tests {
     fn str0m_sees_only_its_own_section_of_an_answer() {
         let transport = Transport::read(FROM_STR0M);
         let answer = transport
-            .offer(5, 3, &sections())
+            .offer(5, 3, &Codec::ALL, &sections())
             .replace("a=sendonly", "a=recvonly");
         let shown = transport.application_of(&answer);
         assert!(shown.contains("a=group:BUNDLE abc\r\n"), "{shown}");

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::TrackKey;
+use super::codec::Codec;
 use super::data::Mailbox;
 use super::downlink::Downlink;
 use super::egress::Leg;
@@ -170,6 +171,11 @@ impl Participant {
             client: self.client.clone(),
             left,
         }
+    }
+
+    /// Those of the enabled codecs that it may publish.
+    pub fn usable(&self, enabled: &[Codec]) -> Vec<Codec> {
+        self.client.quirks.usable(enabled).collect()
     }
 
     /// The wish for `track`, to be changed; `None` when there are too many already.

@@ -13,11 +13,14 @@ use str0m::change::{SdpAnswer, SdpOffer, SdpPendingOffer};
 use str0m::channel::{ChannelConfig, ChannelId};
 use str0m::config::{DtlsCert, DtlsVersion};
 use str0m::crypto::CryptoProvider;
+use str0m::format::FormatParams;
 use str0m::ice::StunMessage;
-use str0m::media::{KeyframeRequestKind, MediaKind, Mid, Rid};
+use str0m::media::{Frequency, KeyframeRequestKind, MediaKind, Mid, Pt, Rid};
 use str0m::net::{DatagramSend, Protocol, Receive};
+use str0m::rtp::{Extension, ExtensionSerializer, ExtensionValues};
 use str0m::{Candidate, Event, Input, Output, Rtc, RtcConfig};
 
+use super::codec::{Codec, dependency, h264};
 use super::data::{Channel, Handed};
 use super::demux::Class;
 use super::dtls::{self, KeySlot, Keying};
@@ -69,6 +72,10 @@ pub struct Received {
     pub marker: bool,
     /// Loudness of an audio packet in -dBov, where the sender tells it (RFC 6464).
     pub audio_level: Option<u8>,
+    /// Its payload type; for a retransmission that of what is repeated.
+    pub payload_type: u8,
+    /// The dependency descriptor, if it came with one.
+    pub dependency: Option<Arc<RawDependency>>,
     /// Without padding.
     pub payload: Arc<[u8]>,
 }
@@ -108,9 +115,10 @@ impl Peer {
         crypto: &Arc<CryptoProvider>,
         cert: &DtlsCert,
         local: &[SocketAddr],
+        codecs: &[Codec],
         now: Instant,
     ) -> Result<Self, PeerDead> {
-        let config = RtcConfig::new()
+        let mut config = RtcConfig::new()
             .set_crypto_provider(Arc::clone(crypto))
             .set_dtls_cert(cert.clone())
             // The passive DTLS 1.2 side is what gets AES-256-GCM from Chromium.
@@ -118,10 +126,15 @@ impl Peer {
             .set_ice_lite(true)
             .set_rtp_mode(true)
             .clear_codecs()
-            .enable_opus(true, false)
-            .enable_vp8(true)
+            .set_extension(
+                DEPENDENCY_ID,
+                Extension::with_serializer(dependency::URI, RawExtension),
+            )
             .set_sctp_max_buffered_amount(CHANNEL_BYTES_MAX)
             .set_stats_interval(Some(STATS_INTERVAL));
+        for codec in codecs {
+            enable(&mut config, *codec);
+        }
         let (mut rtc, keys) = dtls::capture(|| config.build(now));
         for address in local {
             let candidate = Candidate::host(*address, Protocol::Udp).map_err(|_| PeerDead)?;
@@ -270,6 +283,8 @@ impl Peer {
                 marker: packet.header.marker,
                 // str0m turns the number of the wire around.
                 audio_level: packet.header.ext_vals.audio_level.map(i8::unsigned_abs),
+                payload_type: *packet.header.payload_type,
+                dependency: packet.header.ext_vals.user_values.get_arc(),
                 payload: packet.payload,
             })),
             Event::PeerStats(stats) => {
@@ -387,6 +402,72 @@ pub enum Unaccepted {
     Datagram,
     /// The peer can't go on.
     Peer,
+}
+
+/// Where the extension stands until an offer says otherwise; Chromium's own place for it.
+const DEPENDENCY_ID: u8 = 12;
+
+/// Adds what is negotiated of a codec. The payload types are only what str0m would offer by itself;
+/// in answers it echoes those of the client.
+fn enable(config: &mut RtcConfig, codec: Codec) {
+    use str0m::format::Codec as Format;
+    let config = config.codec_config();
+    match codec {
+        Codec::Opus => config.enable_opus(true, false),
+        // str0m folds it into Opus, and hands its packets on as they are.
+        Codec::Red => config.enable_opus(true, true),
+        Codec::Vp8 => config.enable_vp8(true),
+        Codec::H264 => {
+            for (form, pt) in h264::Format::ALL.into_iter().zip([108, 102, 114, 104]) {
+                let (pt, rtx) = (Pt::new_with_value(pt), Pt::new_with_value(pt + 1));
+                config.add_h264(pt, Some(rtx), form.fragments, form.profile_level_id());
+            }
+        }
+        // Profile 0 alone: no browser makes anything else.
+        Codec::Vp9 => config.add_config(
+            Pt::new_with_value(98),
+            Some(Pt::new_with_value(99)),
+            Format::Vp9,
+            Frequency::NINETY_KHZ,
+            None,
+            FormatParams {
+                profile_id: Some(0),
+                ..FormatParams::default()
+            },
+        ),
+        Codec::Av1 => config.enable_av1(true),
+    }
+}
+
+/// The bytes of a dependency descriptor.
+#[derive(Debug)]
+pub struct RawDependency(pub Box<[u8]>);
+
+/// Has str0m keep those bytes; it drops extensions that nobody reads.
+#[derive(Debug)]
+struct RawExtension;
+
+impl ExtensionSerializer for RawExtension {
+    fn write_to(&self, _: &mut [u8], _: &ExtensionValues) -> usize {
+        // str0m sends no media here.
+        0
+    }
+
+    fn parse_value(&self, bytes: &[u8], values: &mut ExtensionValues) -> bool {
+        let fits = bytes.len() <= dependency::BYTES_MAX;
+        if fits {
+            values.user_values.set(RawDependency(bytes.into()));
+        }
+        fits
+    }
+
+    fn is_video(&self) -> bool {
+        true
+    }
+
+    fn is_audio(&self) -> bool {
+        false
+    }
 }
 
 /// How often str0m reports the nominated pair and NACK counts. A silent subscriber that changes

@@ -7,6 +7,7 @@
 use std::time::Instant;
 
 use super::TrackKey;
+use super::codec::Codec;
 use super::dynacast::Dynacast;
 use super::message::administration::Happened;
 use super::message::{
@@ -75,9 +76,10 @@ impl Room {
             self.bind_sections(core, slot);
         }
         let participant = &mut self.participants[slot as usize];
-        let codecs = *participant.codecs();
+        let usable = participant.usable(&core.config.limits.codecs);
+        let codecs = participant.codecs().clone();
         let sdp = sdp::answer(&from_str0m, &codecs, |mid| {
-            role(&self.tracks, participant, mid)
+            role(&self.tracks, participant, &usable, mid)
         });
         let mid_to_track = participant
             .sections
@@ -114,10 +116,11 @@ impl Room {
             Admission::Accepted { queued } => queued,
         };
         let sid = TrackSid::from(core.sid(sid_prefix(&request), 10));
+        let usable = self.participants[slot as usize].usable(&core.config.limits.codecs);
         let waits = queued.then(|| refused(&request, TrackRefusal::Queued));
         let pending = Pending {
             sid,
-            request: normalised(request),
+            request: normalised(request, &usable),
             queued,
         };
         core.notify(session, waits.unwrap_or_else(|| pending.notice()));
@@ -175,14 +178,19 @@ impl Room {
         let mut info = pending.info();
         info.mid = mid.to_owned();
         let kind = info.announced.kind;
-        if let Some(codec) = info.announced.codecs.first_mut() {
-            codec.mime = mime(kind).to_owned();
-        }
         let key = TrackKey(self.tracks.vacant_key() as u32);
         let participant = &mut self.participants[slot as usize];
         let mut layer_rids = Vec::new();
+        let usable = participant.usable(&core.config.limits.codecs);
+        let mut codec = fallback(kind, &usable);
         if let Some(Section {
-            usage: Usage::Up { rids, track, .. },
+            usage:
+                Usage::Up {
+                    rids,
+                    codecs,
+                    track,
+                    ..
+                },
             ..
         }) = participant
             .sections
@@ -191,13 +199,16 @@ impl Room {
         {
             layer_rids.clone_from(rids);
             *track = Some(key);
+            codec = choose(&info.announced, codecs, &usable);
         }
+        info.set_codec(codec);
         sort_rids(&mut layer_rids);
         info.simulcast = layer_rids.len() > 1;
         participant.published.push(key);
         self.by_sid.insert(info.sid.clone(), key);
         self.tracks.insert(Track {
             publisher: slot,
+            codec,
             layers: (0..layer_rids.len().max(1))
                 .map(|_| Stream::new(kind))
                 .collect(),
@@ -213,6 +224,25 @@ impl Room {
         self.changed(core, slot);
         self.offer_to_all(core, key, now);
         self.report_track(core, key, Happened::TrackPublished, now);
+    }
+
+    /// The client sends another codec than it was thought to.
+    pub fn change_codec(&mut self, core: &mut Core, key: TrackKey, codec: Codec, now: Instant) {
+        let track = &mut self[key];
+        track.codec = codec;
+        track.info.set_codec(codec);
+        let publisher = track.publisher;
+        let subscribers = track.subscribers.clone();
+        self.changed(core, publisher);
+        for subscriber in subscribers {
+            let codecs = &self.participants[subscriber.participant as usize]
+                .leg
+                .codecs;
+            if codecs.reads(codec) == Some(false) {
+                self.refuse_codec(core, subscriber.participant, key);
+                self.ask_for_sections(core, subscriber.participant, now);
+            }
+        }
     }
 
     /// A track is no longer published: nobody receives it, nobody sees it.
@@ -328,9 +358,16 @@ impl Pending {
         TrackInfo {
             sid: self.sid.clone(),
             mid: String::new(),
-            simulcast: self.request.layers.len() > 1,
+            simulcast: self.request.layers.len() > 1 && !self.is_layered(),
             announced: self.request.clone(),
         }
+    }
+
+    /// Whether all its layers are to come in one stream.
+    fn is_layered(&self) -> bool {
+        let first = self.request.codecs.first();
+        let codec = first.and_then(|codec| Codec::named(&codec.mime));
+        codec.is_some_and(Codec::is_layered)
     }
 
     /// What its publisher is told of it.
@@ -356,16 +393,29 @@ impl Pending {
 }
 
 /// What the answer says of the section `mid`.
-fn role(tracks: &slab::Slab<Track>, participant: &Participant, mid: &str) -> Role {
-    match participant.sections.get(mid).map(|section| &section.usage) {
-        Some(Usage::Up { track, .. }) => {
-            let announced = track.map(|key| &tracks[key.0 as usize].info.announced);
+fn role(
+    tracks: &slab::Slab<Track>,
+    participant: &Participant,
+    enabled: &[Codec],
+    mid: &str,
+) -> Role {
+    let Some(section) = participant.sections.get(mid) else {
+        return Role::Idle;
+    };
+    match &section.usage {
+        Usage::Up { track, codecs, .. } => {
+            let track = track.map(|key| &tracks[key.0 as usize]);
+            let announced = track.map(|track| &track.info.announced);
+            // Not announced yet: the client's own first choice will be.
+            let first = || codecs.iter().copied().find(|codec| enabled.contains(codec));
             Role::Receive(Receiving {
                 dtx: announced.is_some_and(|track| !track.disable_dtx),
                 stereo: announced.is_some_and(|track| track.stereo),
+                codec: track.map(|track| track.codec).or_else(first),
+                alone: section.kind == Kind::Video && participant.client.quirks.ignores_codec_order,
             })
         }
-        Some(Usage::Carrying(key)) => participant.leg.sending(*key).map_or(Role::Idle, Role::Send),
+        Usage::Carrying(key) => participant.leg.sending(*key).map_or(Role::Idle, Role::Send),
         _ => Role::Idle,
     }
 }
@@ -382,16 +432,50 @@ fn sid_prefix(request: &AddTrack) -> &'static str {
     }
 }
 
-/// The one codec of each kind that is negotiated.
-fn mime(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Audio => "audio/opus",
-        Kind::Video => "video/VP8",
+/// What a track is expected to be sent with: what was announced, if its section and we allow that,
+/// else the first that both do.
+fn choose(announced: &AddTrack, offered: &[Codec], enabled: &[Codec]) -> Codec {
+    let both = |codec: &Codec| offered.contains(codec) && enabled.contains(codec);
+    let named = |info: &CodecInfo| Codec::named(&info.mime);
+    let first = announced.codecs.first().and_then(named);
+    // Frames that are encrypted end to end can't be told from their repetitions.
+    let redundant = !announced.disable_red && announced.encryption == 0;
+    match announced.kind {
+        Kind::Audio if redundant && both(&Codec::Red) => Codec::Red,
+        Kind::Audio => Codec::Opus,
+        Kind::Video => {
+            let preferred = first.filter(both);
+            let any = || {
+                enabled
+                    .iter()
+                    .copied()
+                    .find(|it| it.kind() == Kind::Video && both(it))
+            };
+            let codec = preferred.or_else(any);
+            codec.unwrap_or(fallback(Kind::Video, enabled))
+        }
     }
 }
 
-/// A request with what we make of it: one codec, a supported one.
-fn normalised(mut request: AddTrack) -> AddTrack {
+/// The codec of a kind that every client has.
+fn fallback(kind: Kind, enabled: &[Codec]) -> Codec {
+    let first = enabled.iter().copied().find(|codec| codec.kind() == kind);
+    first.unwrap_or(match kind {
+        Kind::Audio => Codec::Opus,
+        Kind::Video => Codec::Vp8,
+    })
+}
+
+impl TrackInfo {
+    fn set_codec(&mut self, codec: Codec) {
+        if let Some(first) = self.announced.codecs.first_mut() {
+            first.mime = codec.mime().to_owned();
+        }
+    }
+}
+
+/// A request with what we make of it: codecs that are enabled.
+fn normalised(mut request: AddTrack, enabled: &[Codec]) -> AddTrack {
     let layers = request.layers.clone();
     let cid = request.cid.clone();
     if request.codecs.is_empty() {
@@ -400,12 +484,18 @@ fn normalised(mut request: AddTrack) -> AddTrack {
             cid,
             layers,
         });
-    } else {
-        for codec in &mut request.codecs {
-            if !codec.mime.eq_ignore_ascii_case(mime(request.kind)) {
-                codec.mime = mime(request.kind).to_owned();
-            }
-        }
+    }
+    for info in request
+        .codecs
+        .iter_mut()
+        .filter(|info| !info.mime.is_empty())
+    {
+        let codec = Codec::named(&info.mime);
+        let usable = codec.filter(|it| it.kind() == request.kind && enabled.contains(it));
+        info.mime = usable
+            .unwrap_or(fallback(request.kind, enabled))
+            .mime()
+            .to_owned();
     }
     request
 }

@@ -203,6 +203,7 @@ impl Budget {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::media::codec::{Codec, Format, Frame};
     use crate::media::packet::Layer;
 
     fn packet(seq: u64, arrival: Instant) -> Packet {
@@ -213,7 +214,10 @@ mod tests {
             marker: true,
             arrival,
             payload: vec![seq as u8; 3].into(),
+            format: Format::Plain(Codec::Vp8),
+            frame: Frame::default(),
             vp8: None,
+            dependency: None,
         }
     }
 

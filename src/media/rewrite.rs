@@ -16,7 +16,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::codec::vp8;
+use super::codec::{Cut, dependency, vp8};
 use super::order::{Order, Place};
 use super::packet::{Layer, Packet};
 
@@ -58,6 +58,9 @@ pub struct Rewrite {
     /// Outgoing minus source timestamp; outlives a pause, since sender reports still need it.
     timestamp_offset: u32,
     pictures: vp8::Numbering,
+    frames: dependency::Numbering,
+    /// What goes out of the source's layers.
+    cut: Cut,
 }
 
 /// The numbers a packet leaves with.
@@ -67,8 +70,21 @@ pub struct Stamp {
     pub seq: u64,
     /// RTP timestamp.
     pub timestamp: u32,
-    /// Numbers for the payload descriptor.
+    /// What its frame says of itself.
+    pub face: Face,
+}
+
+/// What the subscriber is told of a packet's frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Face {
+    /// Last packet of the picture, as far as the subscriber gets it.
+    pub marker: bool,
+    /// Numbers for the VP8 payload descriptor.
     pub ids: vp8::Ids,
+    /// Frame number for the dependency descriptor.
+    pub frame: u16,
+    /// The layers that go out.
+    pub cut: Cut,
 }
 
 /// What was sent under a sequence number.
@@ -124,10 +140,12 @@ enum Fill {
     Promised {
         timestamp_offset: u32,
         offsets: vp8::Offsets,
+        frame_offset: u16,
+        cut: Cut,
     },
     Sent {
         timestamp: u32,
-        ids: vp8::Ids,
+        face: Face,
     },
 }
 
@@ -187,7 +205,14 @@ impl Rewrite {
             source: None,
             timestamp_offset: 0,
             pictures: vp8::Numbering::default(),
+            frames: dependency::Numbering::default(),
+            cut: Cut::NONE,
         }
+    }
+
+    /// From here on the subscriber gets these layers of the source.
+    pub fn cut(&mut self, cut: Cut) {
+        self.cut = cut;
     }
 
     /// Forwards a packet as the first one of a new source, right after all that was sent or
@@ -207,7 +232,11 @@ impl Rewrite {
             .vp8
             .map(|vp8| self.pictures.start(&vp8))
             .unwrap_or_default();
-        self.send(packet, ids)
+        let frame = packet
+            .dependency
+            .as_ref()
+            .map_or(0, |it| self.frames.start(it.number()));
+        self.send(packet, ids, frame)
     }
 
     /// Forwards a packet of the current source, or starts with it if there is none. `None` for
@@ -233,7 +262,11 @@ impl Rewrite {
             .vp8
             .map(|vp8| self.pictures.forward(&vp8))
             .unwrap_or_default();
-        Some(self.send(packet, ids))
+        let frame = packet
+            .dependency
+            .as_ref()
+            .map_or(0, |it| self.frames.forward(it.number()));
+        Some(self.send(packet, ids, frame))
     }
 
     /// Leaves a packet of the current source out, without a gap: one of a temporal layer that is
@@ -279,13 +312,13 @@ impl Rewrite {
             .checked_sub(behind.into())
             .filter(|&seq| seq >= self.oldest())?;
         let slot = &self.slots[self.index(seq)];
-        let Fill::Sent { timestamp, ids } = slot.fill else {
+        let Fill::Sent { timestamp, face } = slot.fill else {
             return None;
         };
         let stamp = Stamp {
             seq,
             timestamp,
-            ids,
+            face,
         };
         Some(Sent {
             layer: slot.layer,
@@ -376,6 +409,8 @@ impl Rewrite {
         let fill = Fill::Promised {
             timestamp_offset: self.timestamp_offset,
             offsets: self.pictures.offsets(),
+            frame_offset: self.frames.offset(),
+            cut: self.cut,
         };
         for source_seq in first_missing + (missing - kept)..first_missing + missing {
             self.push(Slot {
@@ -393,10 +428,11 @@ impl Rewrite {
         seq
     }
 
-    fn send(&mut self, packet: &Packet, ids: vp8::Ids) -> Stamp {
+    fn send(&mut self, packet: &Packet, ids: vp8::Ids, frame: u16) -> Stamp {
         let timestamp = packet.timestamp.wrapping_add(self.timestamp_offset);
         self.note(timestamp, packet.arrival);
-        let fill = Fill::Sent { timestamp, ids };
+        let face = Face::of(packet, ids, frame, self.cut);
+        let fill = Fill::Sent { timestamp, face };
         let seq = self.push(Slot {
             layer: packet.layer,
             source_seq: packet.seq,
@@ -405,7 +441,7 @@ impl Rewrite {
         Stamp {
             seq,
             timestamp,
-            ids,
+            face,
         }
     }
 
@@ -424,6 +460,8 @@ impl Rewrite {
         let Fill::Promised {
             timestamp_offset,
             offsets,
+            frame_offset,
+            cut,
         } = self.slots[index].fill
         else {
             return None;
@@ -433,13 +471,15 @@ impl Rewrite {
             .vp8
             .map(|vp8| self.pictures.late(&vp8, offsets))
             .unwrap_or_default();
+        let number = packet.dependency.as_ref().map_or(0, |it| it.number());
+        let face = Face::of(packet, ids, number.wrapping_sub(frame_offset), cut);
         // It may be newer than all that was sent: padding, or what was left out, came before it.
         self.note(timestamp, packet.arrival);
-        self.slots[index].fill = Fill::Sent { timestamp, ids };
+        self.slots[index].fill = Fill::Sent { timestamp, face };
         Some(Stamp {
             seq,
             timestamp,
-            ids,
+            face,
         })
     }
 
@@ -468,6 +508,20 @@ impl Rewrite {
 
     fn index(&self, seq: u64) -> usize {
         (seq % self.slots.len() as u64) as usize
+    }
+}
+
+impl Face {
+    /// The marker moves to the last layer that goes out: what lies above in the same picture is
+    /// left out.
+    fn of(packet: &Packet, ids: vp8::Ids, frame: u16, cut: Cut) -> Self {
+        let topmost = packet.frame.end && packet.frame.spatial == cut.spatial;
+        Self {
+            marker: packet.marker || topmost,
+            ids,
+            frame,
+            cut,
+        }
     }
 }
 

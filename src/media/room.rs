@@ -137,7 +137,9 @@ impl Room {
         if others >= self.capacity(core) {
             return Err(Refusal::RoomFull);
         }
-        let peer = Peer::new(&core.crypto, &core.cert, &core.config.local, now)
+        let config = &core.config;
+        let codecs = &config.limits.codecs;
+        let peer = Peer::new(&core.crypto, &core.cert, &config.local, codecs, now)
             .map_err(|_| Refusal::Internal)?;
         let downlink = match join.two_connections {
             true => Some(Downlink::new(core, now).map_err(|_| Refusal::Internal)?),
@@ -366,6 +368,7 @@ impl Room {
             publishers: visible()
                 .filter(|(_, who)| !who.published.is_empty())
                 .count() as u32,
+            codecs: core.config.limits.codecs.clone(),
             sif_trailer: self.sif_trailer.clone(),
             created_at_ms: self.created_at_ms,
         }

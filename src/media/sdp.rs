@@ -10,7 +10,9 @@
 
 use std::fmt::Write as _;
 
+use super::codec::{Codec, dependency};
 use super::message::Kind;
+use super::payload_type::{Codecs, attribute, codec_of};
 
 /// Why an offer can't be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +47,10 @@ pub struct OfferedSection {
     pub track_id: Option<String>,
     /// The RIDs the client will send, in the order of the offer.
     pub rids: Vec<String>,
+    /// Its payload types, in the order of the offer.
+    payload_types: Vec<u8>,
+    /// Those whose codec we know.
+    named: Vec<(u8, Codec)>,
 }
 
 /// An offer, split as far as we care.
@@ -116,6 +122,8 @@ impl OfferedSection {
             flow: Flow::Up,
             track_id: None,
             rids: Vec::new(),
+            named: Vec::new(),
+            payload_types: media.split(' ').skip(3).flat_map(str::parse).collect(),
         })
     }
 
@@ -136,9 +144,30 @@ impl OfferedSection {
                     && self.rids.len() < super::packet::Layer::COUNT_MAX
                 {
                     self.rids.push(id.to_owned());
+                } else if let Some((pt, name)) = attribute(line, "a=rtpmap:")
+                    && let Some(codec) = codec_of(name)
+                {
+                    self.named.push((pt, codec));
                 }
             }
         }
+    }
+
+    /// Its codecs that we know, the client's first choice first.
+    pub fn codecs(&self) -> Vec<Codec> {
+        let named = |pt: &u8| {
+            let mut named = self.named.iter();
+            named.find_map(|(known, codec)| (known == pt).then_some(*codec))
+        };
+        let mut codecs: Vec<_> = self.payload_types.iter().filter_map(named).collect();
+        let mut seen = Vec::new();
+        codecs.retain(|codec| {
+            !seen.contains(codec) && {
+                seen.push(*codec);
+                true
+            }
+        });
+        codecs
     }
 }
 
@@ -164,6 +193,24 @@ pub struct Receiving {
     pub dtx: bool,
     /// Ask for stereo (Opus).
     pub stereo: bool,
+    /// The codec to send; the others follow in the answer. Without redundancy for Opus.
+    pub codec: Option<Codec>,
+    /// No other is to be named: for clients that don't keep to the order.
+    pub alone: bool,
+}
+
+impl Receiving {
+    /// Whether the answer leaves a payload type out.
+    fn omits(&self, codec: Option<Codec>) -> bool {
+        let Some(wanted) = self.codec else {
+            return false;
+        };
+        match codec {
+            Some(Codec::Red) => wanted == Codec::Opus,
+            Some(other) => self.alone && other != wanted,
+            None => false,
+        }
+    }
 }
 
 /// What the answer says of one section.
@@ -175,54 +222,6 @@ pub enum Role {
     Receive(Receiving),
     /// Nothing flows.
     Idle,
-}
-
-/// Payload types and extension ids of a session, read from an answer; all `None` until a section
-/// of that kind was negotiated.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Codecs {
-    /// Opus.
-    pub opus: Option<u8>,
-    /// VP8.
-    pub vp8: Option<u8>,
-    /// Retransmissions of VP8.
-    pub vp8_rtx: Option<u8>,
-    /// Id of the transport-wide sequence number extension.
-    pub twcc: Option<u8>,
-}
-
-impl Codecs {
-    /// Reads what `answer` names and keeps what it doesn't.
-    pub fn read(&mut self, answer: &str) {
-        for line in answer.lines() {
-            if let Some((pt, codec)) = attribute(line, "a=rtpmap:") {
-                match codec {
-                    "opus/48000/2" => self.opus = Some(pt),
-                    "VP8/90000" => self.vp8 = Some(pt),
-                    _ => {}
-                }
-            } else if let Some((pt, apt)) = attribute(line, "a=fmtp:")
-                && let Some(apt) = apt.strip_prefix("apt=")
-                && apt.parse().ok() == self.vp8
-            {
-                self.vp8_rtx = Some(pt);
-            } else if let Some((id, uri)) = attribute(line, "a=extmap:")
-                && uri.starts_with(TWCC_URI)
-                // Larger ids need the two-byte form, which we don't write.
-                && (1..=14).contains(&id)
-            {
-                self.twcc = Some(id);
-            }
-        }
-    }
-}
-
-const TWCC_URI: &str = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01";
-
-/// `prefix`, a number, a blank, the rest.
-fn attribute<'a>(line: &'a str, prefix: &str) -> Option<(u8, &'a str)> {
-    let (number, rest) = line.strip_prefix(prefix)?.split_once(' ')?;
-    Some((number.parse().ok()?, rest))
 }
 
 /// Turns str0m's answer into ours; `role` says what each section is for, by its mid.
@@ -259,6 +258,10 @@ fn write_section(out: &mut String, lines: &[&str], codecs: &Codecs, role: &impl 
         return;
     }
     let role = role(mid);
+    let receiving = match &role {
+        Role::Receive(receiving) => *receiving,
+        _ => Receiving::default(),
+    };
     for line in lines {
         let text = line.trim_end();
         match text {
@@ -269,11 +272,12 @@ fn write_section(out: &mut String, lines: &[&str], codecs: &Codecs, role: &impl 
             }),
             // str0m's own msid names a stream that doesn't exist.
             _ if text.starts_with("a=msid:") || text.starts_with("a=ssrc") => {}
+            _ if text.starts_with("m=") => write_media_line(out, text, codecs, receiving),
+            _ if is_left_out(text, codecs, &role, receiving) => {}
             _ => {
                 out.push_str(text);
-                if let Role::Receive(receiving) = &role
-                    && let Some((pt, _)) = attribute(text, "a=fmtp:")
-                    && Some(pt) == codecs.opus
+                if let Some((pt, _)) = attribute(text, "a=fmtp:")
+                    && codecs.codec(pt) == Some(Codec::Opus)
                 {
                     write_opus_wishes(out, receiving);
                 }
@@ -286,7 +290,39 @@ fn write_section(out: &mut String, lines: &[&str], codecs: &Codecs, role: &impl 
     }
 }
 
-fn write_opus_wishes(out: &mut String, receiving: &Receiving) {
+/// The payload types in the order they should be used.
+fn write_media_line(out: &mut String, line: &str, codecs: &Codecs, receiving: Receiving) {
+    let mut parts = line.split(' ');
+    let head: Vec<_> = parts.by_ref().take(3).collect();
+    let codec = |pt: &str| pt.parse().ok().and_then(|pt| codecs.codec(pt));
+    let mut payload_types: Vec<_> = parts.filter(|pt| !receiving.omits(codec(pt))).collect();
+    if receiving.codec.is_some() {
+        payload_types.sort_by_key(|pt| codec(pt) != receiving.codec);
+    }
+    out.push_str(&head.join(" "));
+    for payload_type in payload_types {
+        out.push(' ');
+        out.push_str(payload_type);
+    }
+    out.push_str("\r\n");
+}
+
+/// Whether an attribute has no place in the answer.
+fn is_left_out(line: &str, codecs: &Codecs, role: &Role, receiving: Receiving) -> bool {
+    if let Some((_, uri)) = attribute(line, "a=extmap:") {
+        // With it a client that turns its camera leaves the turning to the receivers.
+        return uri.starts_with("urn:3gpp:video-orientation")
+            // Nothing is read from it but for AV1, and it costs the others bytes and work.
+            || uri.starts_with(dependency::URI)
+                && matches!(role, Role::Receive(_))
+                && receiving.codec != Some(Codec::Av1);
+    }
+    let prefixes = ["a=rtpmap:", "a=fmtp:", "a=rtcp-fb:"];
+    let mut named = prefixes.iter().filter_map(|prefix| attribute(line, prefix));
+    named.any(|(pt, _)| receiving.omits(codecs.codec(pt)))
+}
+
+fn write_opus_wishes(out: &mut String, receiving: Receiving) {
     if receiving.dtx {
         out.push_str(";usedtx=1");
     }
@@ -385,15 +421,6 @@ mod tests {
             a=rtpmap:97 rtx/90000\r\na=fmtp:97 apt=96\r\n";
         let mut codecs = Codecs::default();
         codecs.read(from_str0m);
-        assert_eq!(
-            codecs,
-            Codecs {
-                opus: Some(111),
-                vp8: Some(96),
-                vp8_rtx: Some(97),
-                twcc: None
-            }
-        );
         let sending = Sending {
             stream_id: "PA_a|TR_b".into(),
             track_id: "TR_b".into(),
@@ -409,5 +436,63 @@ mod tests {
         assert!(ours.contains("a=msid:PA_a|TR_b TR_b\r\n"), "{ours}");
         assert!(!ours.contains("a=msid:x y"), "{ours}");
         assert!(ours.ends_with("a=fmtp:97 apt=96\r\n"), "{ours}");
+    }
+
+    #[test]
+    fn the_codec_of_a_track_comes_first_or_alone() {
+        let answer_to = |line: &str, receiving: Receiving| {
+            let from_str0m = format!("v=0\r\n{line}\r\na=mid:0\r\na=recvonly\r\n{MAPS}");
+            let mut codecs = Codecs::default();
+            codecs.read(&from_str0m);
+            answer(&from_str0m, &codecs, |_| Role::Receive(receiving))
+        };
+        let codec = |codec| Receiving {
+            codec: Some(codec),
+            ..Receiving::default()
+        };
+        let video = "m=video 9 X 96 97 102 103 45";
+        let first = answer_to(video, codec(Codec::H264));
+        assert!(
+            first.contains("m=video 9 X 102 103 96 97 45\r\n"),
+            "{first}"
+        );
+        assert!(!first.contains("dependency-descriptor"), "{first}");
+        let av1 = answer_to(video, codec(Codec::Av1));
+        assert!(av1.contains("dependency-descriptor"), "{av1}");
+        assert!(!av1.contains("video-orientation"), "{av1}");
+        let alone = Receiving {
+            alone: true,
+            ..codec(Codec::H264)
+        };
+        let only = answer_to(video, alone);
+        assert!(only.contains("m=video 9 X 102 103\r\n"), "{only}");
+        assert!(!only.contains(":96 ") && !only.contains(":97 "), "{only}");
+        let audio = "m=audio 9 X 111 63";
+        let opus = answer_to(audio, codec(Codec::Opus));
+        assert!(
+            opus.contains("m=audio 9 X 111\r\n") && !opus.contains(":63 "),
+            "{opus}"
+        );
+        let red = answer_to(audio, codec(Codec::Red));
+        assert!(red.contains("m=audio 9 X 63 111\r\n"), "{red}");
+        assert!(red.contains("a=fmtp:63 111/111"), "{red}");
+    }
+
+    const MAPS: &str = "a=extmap:12 https://aomediacodec.github.io/av1-rtp-spec/\
+        #dependency-descriptor-rtp-header-extension\r\n\
+        a=extmap:13 urn:3gpp:video-orientation\r\n\
+        a=rtpmap:96 VP8/90000\r\na=rtcp-fb:96 nack\r\n\
+        a=rtpmap:97 rtx/90000\r\na=fmtp:97 apt=96\r\n\
+        a=rtpmap:102 H264/90000\r\na=fmtp:102 packetization-mode=1;profile-level-id=42e01f\r\n\
+        a=rtpmap:103 rtx/90000\r\na=fmtp:103 apt=102\r\na=rtpmap:45 AV1/90000\r\n\
+        a=rtpmap:111 opus/48000/2\r\na=rtpmap:63 red/48000/2\r\na=fmtp:63 111/111\r\n";
+
+    #[test]
+    fn a_client_says_which_codecs_it_would_choose() {
+        let offer = parse(PUBLISH).expect("a captured offer");
+        assert_eq!(offer.sections[8].codecs()[0], Codec::Vp8);
+        let turned = PUBLISH.replace("SAVPF 96 97 ", "SAVPF 45 96 97 ");
+        let offer = parse(&turned).expect("a captured offer");
+        assert_eq!(offer.sections[8].codecs()[..2], [Codec::Av1, Codec::Vp8]);
     }
 }

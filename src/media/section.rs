@@ -14,6 +14,7 @@
 use std::time::{Duration, Instant};
 
 use super::TrackKey;
+use super::codec::Codec;
 use super::message::Kind;
 use super::sdp::{Flow, Offer};
 
@@ -39,6 +40,8 @@ pub enum Usage {
         track_id: Option<String>,
         /// RIDs of its layers, in offered order; empty without simulcast.
         rids: Vec<String>,
+        /// What the client can send, its first choice first.
+        codecs: Vec<Codec>,
         /// The published track, once one was announced that fits.
         track: Option<TrackKey>,
     },
@@ -127,12 +130,14 @@ impl Sections {
                     Usage::Up {
                         track_id: offered.track_id.clone(),
                         rids: offered.rids.clone(),
+                        codecs: offered.codecs(),
                         track,
                     }
                 }
                 (Flow::Up, _) => Usage::Up {
                     track_id: offered.track_id.clone(),
                     rids: offered.rids.clone(),
+                    codecs: offered.codecs(),
                     track: None,
                 },
                 (Flow::Down, Usage::Carrying(track)) => Usage::Carrying(*track),

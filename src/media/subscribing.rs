@@ -177,12 +177,22 @@ impl Room {
                 publisher: self.participants[track.publisher as usize].sid.clone(),
                 track: track.info.sid.clone(),
             };
+            let codec = track.codec;
             let participant = &mut self.participants[slot as usize];
-            if participant.sections.take(kind, key).is_some() {
+            if participant.leg.codecs.reads(codec) == Some(false) {
+                self.refuse_codec(core, slot, key);
+            } else if participant.sections.take(kind, key).is_some() {
                 participant.leg.bind(key, kind, names);
                 self.tell_publisher(core, slot, key);
             }
         }
+    }
+
+    /// Ends a subscription whose codec the client can't read. Asked for again, it may have learned.
+    pub fn refuse_codec(&mut self, core: &mut Core, slot: u32, key: TrackKey) {
+        self.unsubscribe(slot, key);
+        let notice = Notice::CodecUnsupported(self[key].info.sid.clone());
+        core.notify(self.participants[slot as usize].session, notice);
     }
 
     /// Asks the client for another offer while tracks wait for a section, or makes one.

@@ -3,9 +3,10 @@
 use std::time::{Duration, Instant};
 
 use super::allocator::TEMPORAL_MAX;
+use super::codec::{Codec, Cut, Frame, dependency};
 use super::dynacast::Dynacast;
 use super::keyframe::KeyFrameRequests;
-use super::layers::SILENCE;
+use super::layers::{SILENCE, Target};
 use super::message::{Kind, Quality, TrackInfo};
 use super::ntp::TimestampMap;
 use super::packet::{Layer, Packet};
@@ -20,6 +21,8 @@ pub struct Track {
     pub info: TrackInfo,
     /// The slot of who publishes it.
     pub publisher: u32,
+    /// What its packets are coded with.
+    pub codec: Codec,
     /// RIDs of its layers, smallest first; empty without simulcast.
     pub rids: Vec<String>,
     /// Its streams, smallest first.
@@ -51,10 +54,12 @@ pub struct Stream {
     pub ssrc: Option<u32>,
     /// The last packets of a video, for retransmissions to any subscriber.
     pub ring: Option<Ring>,
-    /// When the last packet came.
-    pub last_packet: Option<Instant>,
-    /// What each of its temporal layers costs, without those below.
-    pub rates: [RateMeter; TEMPORAL_MAX],
+    /// What each of its spatial and temporal layers costs, without those below.
+    pub rates: [[RateMeter; TEMPORAL_MAX]; Layer::COUNT_MAX],
+    /// When the last packet of each of its spatial layers came.
+    inner: [Option<Instant>; Layer::COUNT_MAX],
+    /// How its dependency descriptors are to be read.
+    pub dependency: dependency::State,
     /// Key frames asked for.
     pub key_frames: KeyFrameRequests,
     /// Its RTP clock against the publisher's wall clock.
@@ -81,21 +86,44 @@ impl Track {
         }
     }
 
+    /// How many sizes of the picture there are, each in its own stream or all in one.
+    fn sizes(&self) -> usize {
+        match self.layers.len() {
+            1 if self.codec.is_layered() => {
+                let announced = self.info.announced.layers.len();
+                announced.clamp(1, Layer::COUNT_MAX)
+            }
+            streams => streams,
+        }
+    }
+
+    /// Where the sizes up to `spatial` are found: in which stream, and how much of that.
+    pub fn target(&self, spatial: Layer, temporal: u8) -> Target {
+        let (stream, spatial) = match self.layers.len() {
+            1 => (Layer(0), spatial.0),
+            _ => (spatial, u8::MAX),
+        };
+        Target {
+            stream,
+            cut: Cut { spatial, temporal },
+        }
+    }
+
     /// The layer to send at most to someone who wants `quality`.
     pub fn layer_for_quality(&self, quality: Quality) -> Layer {
-        let highest = self.layers.len().saturating_sub(1);
+        let highest = self.sizes().saturating_sub(1);
         // With two layers their names don't matter: the lower one is what LOW gets.
         Layer((quality as usize).min(highest) as u8)
     }
 
     /// The smallest layer that covers `width` x `height` pixels.
     pub fn layer_for_dimensions(&self, width: u32, height: u32) -> Layer {
-        let highest = self.layers.len().saturating_sub(1);
+        let highest = self.sizes().saturating_sub(1);
         let announced = &self.info.announced;
         let covers = |at: usize| {
             let (full_width, full_height) = announced.dimensions;
             let (layer_width, layer_height) = match announced.layers.get(at) {
-                Some(layer) if announced.layers.len() == self.layers.len() => {
+                Some(layer) if announced.layers.len() == self.sizes() => {
                     (layer.width, layer.height)
                 }
                 // Not announced one by one: each is half of the next.
@@ -127,9 +155,12 @@ impl Track {
     pub fn rates(&self, now: Instant) -> [[Bitrate; TEMPORAL_MAX]; Layer::COUNT_MAX] {
         let mut rates = [[Bitrate::ZERO; TEMPORAL_MAX]; Layer::COUNT_MAX];
         let new = now.saturating_duration_since(self.resumed) < SETTLING;
-        for (at, (rate, stream)) in rates.iter_mut().zip(&self.layers).enumerate() {
-            *rate = stream.rates(now);
-            if new && !stream.is_live(now) {
+        let single = self.layers.len() == 1;
+        for (at, rate) in rates.iter_mut().enumerate().take(self.sizes()) {
+            let (stream, inner) = if single { (0, at) } else { (at, 0) };
+            let stream = &self.layers[stream];
+            *rate = stream.rates(inner, now);
+            if new && !stream.is_live(inner, now) {
                 let announced = self.info.announced.layers.get(at);
                 let expected = announced.map_or(0, |layer| u64::from(layer.bitrate));
                 rate[0] = Bitrate::bps(expected.clamp(1, EXPECTED_BPS_MAX));
@@ -151,8 +182,9 @@ impl Stream {
             ssrc: None,
             // Lost audio is concealed by Opus; a repair would come too late to be heard.
             ring: (kind == Kind::Video).then(Ring::video),
-            last_packet: None,
             rates: Default::default(),
+            inner: Default::default(),
+            dependency: dependency::State::default(),
             key_frames: KeyFrameRequests::default(),
             clock: TimestampMap::new(clock_rate(kind)),
             arrivals: Arrivals::default(),
@@ -161,13 +193,18 @@ impl Stream {
 
     /// Notes a packet that just came.
     pub fn note(&mut self, packet: &Packet) {
-        self.last_packet = Some(packet.arrival);
         self.arrivals.count(packet.seq);
-        let temporal = packet
-            .vp8
-            .map_or(0, |descriptor| usize::from(descriptor.temporal));
-        self.rates[temporal.min(TEMPORAL_MAX - 1)].add(packet.arrival, packet.payload.len());
-        if packet.vp8.is_some_and(|descriptor| descriptor.key_frame) {
+        let Frame {
+            key,
+            spatial,
+            temporal,
+            ..
+        } = packet.frame;
+        let spatial = usize::from(spatial).min(Layer::COUNT_MAX - 1);
+        let temporal = usize::from(temporal).min(TEMPORAL_MAX - 1);
+        self.inner[spatial] = Some(packet.arrival);
+        self.rates[spatial][temporal].add(packet.arrival, packet.payload.len());
+        if key {
             self.key_frames.forget();
         }
     }
@@ -180,23 +217,24 @@ impl Stream {
         }
     }
 
-    /// What it costs up to each temporal layer; zero for those that don't come.
-    pub fn rates(&self, now: Instant) -> [Bitrate; TEMPORAL_MAX] {
-        let mut below = Bitrate::ZERO;
+    /// What it costs up to a spatial and each temporal layer; zero for those that don't come.
+    fn rates(&self, spatial: usize, now: Instant) -> [Bitrate; TEMPORAL_MAX] {
+        let mut total = Bitrate::ZERO;
         std::array::from_fn(|temporal| {
-            let own = self.rates[temporal].rate(now);
-            if own == Bitrate::ZERO || !self.is_live(now) {
+            let own = self.rates[spatial][temporal].rate(now);
+            if own == Bitrate::ZERO || !self.is_live(spatial, now) {
                 return Bitrate::ZERO;
             }
-            below = below + own;
-            below
+            let with_those_below = self.rates[..=spatial].iter().zip(0..);
+            let live = with_those_below.filter(|(_, below)| self.is_live(*below, now));
+            total = total + live.map(|(rates, _)| rates[temporal].rate(now)).sum();
+            total
         })
     }
 
-    /// Whether packets come.
-    pub fn is_live(&self, now: Instant) -> bool {
-        self.last_packet
-            .is_some_and(|at| now.saturating_duration_since(at) < SILENCE)
+    /// Whether packets of a spatial layer come.
+    fn is_live(&self, spatial: usize, now: Instant) -> bool {
+        self.inner[spatial].is_some_and(|at| now.saturating_duration_since(at) < SILENCE)
     }
 }
 

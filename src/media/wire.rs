@@ -4,11 +4,12 @@
 use std::time::Instant;
 
 use super::batch::Batch;
+use super::codec::dependency;
 use super::counters::{Counters, Dropped};
 use super::estimator::{Bounds, Estimator};
 use super::packet::Packet;
 use super::retransmit::Budget;
-use super::rewrite::Stamp;
+use super::rewrite::{Face, Stamp};
 use super::srtp::{self, OwnSsrc};
 
 /// What all streams of a leg share: the batch they are written to, one numbering, one budget.
@@ -26,6 +27,10 @@ pub struct Plan<'a> {
     pub payload_type: u8,
     /// Id of the extension that carries the transport-wide number, for video.
     pub twcc: Option<u8>,
+    /// Id of the extension that carries the dependency descriptor, for packets that have one.
+    pub dependency: Option<u8>,
+    /// Where in the payload begins what is sent.
+    pub body: usize,
     /// Extended: also the SRTP index.
     pub seq: u64,
     pub stamp: Stamp,
@@ -64,12 +69,12 @@ impl Wire {
         let payload = &plan.packet.payload;
         match &plan.packet.vp8 {
             Some(descriptor) => {
-                descriptor.write(plan.stamp.ids, buffer);
+                descriptor.write(plan.stamp.face.ids, buffer);
                 buffer.extend_from_slice(
                     payload.get(usize::from(descriptor.length)..).unwrap_or(&[]),
                 );
             }
-            None => buffer.extend_from_slice(payload),
+            None => buffer.extend_from_slice(payload.get(plan.body..).unwrap_or(&[])),
         }
         if seal.seal_rtp(buffer, start, header_len, plan.seq).is_err() {
             self.batch.abort(start);
@@ -92,13 +97,60 @@ impl Wire {
 /// RTP header (RFC 3550 section 5.1), with the transport-wide number as one-byte header extension
 /// (RFC 8285 section 4.2).
 fn write_header(out: &mut Vec<u8>, plan: &Plan<'_>, ssrc: OwnSsrc, twcc: u16) {
-    out.push(if plan.twcc.is_some() { 0x90 } else { 0x80 });
-    out.push(u8::from(plan.packet.marker) << 7 | plan.payload_type & 0x7f);
+    let described = plan.dependency.zip(plan.packet.dependency.as_deref());
+    let extended = plan.twcc.is_some() || described.is_some();
+    out.push(if extended { 0x90 } else { 0x80 });
+    out.push(u8::from(plan.stamp.face.marker) << 7 | plan.payload_type & 0x7f);
     out.extend_from_slice(&(plan.seq as u16).to_be_bytes());
     out.extend_from_slice(&plan.stamp.timestamp.to_be_bytes());
     out.extend_from_slice(&ssrc.get().to_be_bytes());
-    if let Some(id) = plan.twcc {
-        let [high, low] = twcc.to_be_bytes();
-        out.extend_from_slice(&[0xbe, 0xde, 0, 1, id << 4 | 1, high, low, 0]);
+    let [high, low] = twcc.to_be_bytes();
+    match (plan.twcc, described) {
+        (twcc_id, Some((id, description))) => {
+            let twcc = twcc_id.map(|id| (id, [high, low]));
+            write_described(out, twcc, id, description, plan.stamp.face);
+        }
+        (Some(id), None) => {
+            out.extend_from_slice(&[0xbe, 0xde, 0, 1, id << 4 | 1, high, low, 0]);
+        }
+        (None, None) => {}
     }
+}
+
+/// Header extensions with a dependency descriptor. With that of a key frame they need the two-byte
+/// form (RFC 8285 section 4.3), which has no bound of 16 bytes.
+fn write_described(
+    out: &mut Vec<u8>,
+    twcc: Option<(u8, [u8; 2])>,
+    id: u8,
+    description: &dependency::Description,
+    face: Face,
+) {
+    let start = out.len();
+    out.extend_from_slice(&[0; 4]);
+    let element = out.len();
+    out.extend_from_slice(&[0; 2]);
+    description.write(face.frame, face.cut, out);
+    let length = out.len() - element - 2;
+    let short = length <= 16;
+    if short {
+        out.remove(element);
+        out[element] = id << 4 | (length - 1) as u8;
+    } else {
+        out[element..element + 2].copy_from_slice(&[id, length as u8]);
+    }
+    if let Some((id, number)) = twcc {
+        match short {
+            true => out.push(id << 4 | 1),
+            false => out.extend_from_slice(&[id, 2]),
+        }
+        out.extend_from_slice(&number);
+    }
+    while !(out.len() - start).is_multiple_of(4) {
+        out.push(0);
+    }
+    let words = ((out.len() - start) / 4 - 1) as u16;
+    let profile: u16 = if short { 0xbede } else { 0x1000 };
+    out[start..start + 2].copy_from_slice(&profile.to_be_bytes());
+    out[start + 2..start + 4].copy_from_slice(&words.to_be_bytes());
 }

@@ -16,7 +16,7 @@ use super::world::{Note, World};
 use crate::ids::TrackSid;
 use crate::media::fixed_keys;
 use crate::media::message::{
-    ClientInfo, Command, Join, Kind, Notice, Permissions, Quality, Request, TrackSettings,
+    ClientInfo, Codec, Command, Join, Kind, Notice, Permissions, Quality, Request, TrackSettings,
 };
 use crate::media::ntp::Ntp;
 use crate::media::{Input, Limits, Output, Shard, ShardConfig};
@@ -116,6 +116,7 @@ impl Meeting {
                 name_bytes: 256,
                 metadata_bytes: 512 * 1024,
                 attributes_bytes: 64 * 1024,
+                codecs: Codec::ALL.to_vec(),
             },
             local: vec![SHARD],
             now,

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::directory;
-use crate::media::message::{Departure, Join, LeaveAction, LeaveReason};
+use crate::media::message::{Codec, Departure, Join, LeaveAction, LeaveReason};
 use crate::signal::grant::Grant;
 use futures_util::FutureExt;
 
@@ -31,6 +31,7 @@ fn worker() -> Worker {
             name_bytes: 100,
             metadata_bytes: 100,
             attributes_bytes: 100,
+            codecs: vec![Codec::Vp8, Codec::Opus],
         },
         mailbox: mpsc::channel(1).1,
         directory: Arc::new(Directory::new(Vec::new(), limits)),

@@ -42,11 +42,12 @@ def join_parameter(request, compress=True, padded=True):
 class Probe:
     """One participant. Nothing happens by itself except what `auto` says."""
 
-    def __init__(self, room, identity, url=None, auto=True):
+    def __init__(self, room, identity, url=None, auto=True, more=()):
         self.room, self.identity = room, identity
         self.url = url or os.environ["TEST_URL"]
         self.auto = auto  # answers media_sections_requirement by an offer, as clients do
         self.log = []  # (time, kind, message)
+        self.more = more  # codecs offered beside Opus and VP8
         self.sections = sdp.placeholders()
         self.peer = Peer()
         self.offer_id = 0
@@ -79,6 +80,8 @@ class Probe:
     def next_offer(self):
         """The next offer over all sections."""
         self.offer_id += 1
+        for section in self.sections:
+            section.more = self.more
         text = sdp.offer(self.sections, self.peer.ice.ufrag, self.peer.ice.password,
                          self.peer.fingerprint, self.offer_id)
         return rtc.SessionDescription(type="offer", sdp=text,
@@ -223,6 +226,12 @@ class Probe:
 
     async def publish_video(self, name="camera", rids=("q", "h", "f"), source=models.CAMERA):
         """A camera. Gives (TrackInfo, Camera)."""
+        track, section, ssrc = await self.announce_video(name, rids, source)
+        return track, Camera(self, section, rids, ssrc)
+
+    async def announce_video(self, name="camera", rids=("q", "h", "f"), source=models.CAMERA,
+                             codec="vp8"):
+        """A camera that sends nothing yet. Gives (TrackInfo, section, SSRC)."""
         cid = f"{name}-{random.randrange(1 << 30)}"
         ssrc = random.randrange(1, 1 << 31)
         section = self.section("video", cid, rids, 0 if rids else ssrc)
@@ -232,11 +241,11 @@ class Probe:
         layers = [models.VideoLayer(quality=quality, width=width, height=height, bitrate=200_000)
                   for quality, (width, height) in zip(qualities, sizes)]
         width, height = sizes[-1]
-        codec = rtc.SimulcastCodec(codec="vp8", cid=cid, layers=layers)
+        codec = rtc.SimulcastCodec(codec=codec, cid=cid, layers=layers)
         track = await self.add_track(cid, models.VIDEO, name=name, source=source, width=width,
                                      height=height, layers=layers, simulcast_codecs=[codec])
         await self.negotiate()
-        return track, Camera(self, section, rids, ssrc)
+        return track, section, ssrc
 
     async def subscription(self, sid, seconds=5):
         """Waits until the answer maps a section to that track; gives the answered section."""

@@ -1,13 +1,13 @@
 """Offers as the probe makes them, and what it reads from answers.
 
 Written to the shape that Chromium 156 with livekit-client sends (three receiving sections of each
-kind and a data section first), reduced to the codecs the daemon forwards.
+kind and a data section first). Opus and VP8 alone unless a section is given more codecs.
 """
 
 import re
 from dataclasses import dataclass, field
 
-AUDIO_LEVEL, ABS_SEND_TIME, TWCC, MID, RID, REPAIRED_RID = 1, 2, 3, 4, 10, 11
+AUDIO_LEVEL, ABS_SEND_TIME, TWCC, MID, RID, REPAIRED_RID, DEPENDENCY = 1, 2, 3, 4, 10, 11, 12
 OPUS, VP8, VP8_RTX = 111, 96, 97
 _EXT = "a=extmap:{} {}"
 _URI = {
@@ -16,6 +16,8 @@ _URI = {
     TWCC: "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01",
     MID: "urn:ietf:params:rtp-hdrext:sdes:mid",
     RID: "urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id",
+    DEPENDENCY: "https://aomediacodec.github.io/av1-rtp-spec/"
+                "#dependency-descriptor-rtp-header-extension",
     REPAIRED_RID: "urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id",
 }
 
@@ -31,6 +33,7 @@ class Section:
     rids: tuple = ()
     ssrc: int = 0
     rtx_ssrc: int = 0
+    more: tuple = ()  # further codecs, each a Codec; those of the section's kind count
 
     def lines(self, credentials):
         if self.kind == "application":
@@ -43,13 +46,16 @@ class Section:
             return
         audio = self.kind == "audio"
         payloads = f"{OPUS}" if audio else f"{VP8} {VP8_RTX}"
+        more = [codec for codec in self.more if codec.name.startswith(("opus", "red")) == audio]
+        for codec in more:
+            payloads += f" {codec.number}" if audio else f" {codec.number} {codec.number + 1}"
         yield f"m={self.kind} 9 UDP/TLS/RTP/SAVPF {payloads}"
         yield "c=IN IP4 0.0.0.0"
         yield "a=rtcp:9 IN IP4 0.0.0.0"
         yield from credentials
         yield f"a=mid:{self.mid}"
         for number in (AUDIO_LEVEL, ABS_SEND_TIME, TWCC, MID) if audio else (
-                ABS_SEND_TIME, TWCC, MID, RID, REPAIRED_RID):
+                ABS_SEND_TIME, TWCC, MID, RID, REPAIRED_RID, *([DEPENDENCY] if more else [])):
             yield _EXT.format(number, _URI[number])
         yield f"a={self.direction}"
         if self.track:
@@ -66,6 +72,8 @@ class Section:
                 yield f"a=rtcp-fb:{VP8} {feedback}"
             yield f"a=rtpmap:{VP8_RTX} rtx/90000"
             yield f"a=fmtp:{VP8_RTX} apt={VP8}"
+        for codec in more:
+            yield from codec.lines()
         for rid in self.rids:
             yield f"a=rid:{rid} send"
         if self.rids:
@@ -76,6 +84,25 @@ class Section:
             for ssrc in filter(None, (self.ssrc, self.rtx_ssrc)):
                 yield f"a=ssrc:{ssrc} cname:probe"
                 yield f"a=ssrc:{ssrc} msid:- {self.track}"
+
+
+@dataclass(frozen=True)
+class Codec:
+    """A payload type, for video with the one above it for retransmissions."""
+
+    number: int
+    name: str  # as in a=rtpmap
+    parameters: str = ""
+
+    def lines(self):
+        yield f"a=rtpmap:{self.number} {self.name}"
+        if self.parameters:
+            yield f"a=fmtp:{self.number} {self.parameters}"
+        if self.name.endswith("/90000"):
+            for feedback in ("transport-cc", "ccm fir", "nack", "nack pli"):
+                yield f"a=rtcp-fb:{self.number} {feedback}"
+            yield f"a=rtpmap:{self.number + 1} rtx/90000"
+            yield f"a=fmtp:{self.number + 1} apt={self.number}"
 
 
 def placeholders():

@@ -13,14 +13,16 @@ PATTERN = ((0, False), (2, True), (1, True), (2, False))
 
 
 def rtp(payload_type, sequence, timestamp, ssrc, payload, marker=False, extensions=()):
-    """An RTP packet with one-byte header extensions, a list of (id, bytes)."""
+    """An RTP packet with header extensions, a list of (id, bytes); two-byte ones if need be."""
     header = struct.pack(
         "!BBHII", 0x80 | (0x10 if extensions else 0), payload_type | (0x80 if marker else 0),
         sequence & 0xFFFF, timestamp & 0xFFFFFFFF, ssrc)
     if extensions:
-        body = b"".join(bytes([(n << 4) | (len(data) - 1)]) + data for n, data in extensions)
+        short = all(len(data) <= 16 for _, data in extensions)
+        body = b"".join((bytes([(n << 4) | (len(data) - 1)]) if short else bytes([n, len(data)]))
+                        + data for n, data in extensions)
         body += bytes(-len(body) % 4)
-        header += struct.pack("!HH", 0xBEDE, len(body) // 4) + body
+        header += struct.pack("!HH", 0xBEDE if short else 0x1000, len(body) // 4) + body
     return header + payload
 
 
@@ -45,6 +47,7 @@ def parse_rtp(data, at):
     extensions = {}
     if first & 0x10:
         profile, words = struct.unpack_from("!HH", data, offset)
+        element = offset + 4
         offset += 4
         end = offset + 4 * words
         if profile == 0xBEDE:
@@ -55,6 +58,10 @@ def parse_rtp(data, at):
                 number, length = data[offset] >> 4, (data[offset] & 15) + 1
                 extensions[number] = data[offset + 1:offset + 1 + length]
                 offset += 1 + length
+        while profile == 0x1000 and element + 1 < end and data[element]:
+            number, length = data[element], data[element + 1]
+            extensions[number] = data[element + 2:element + 2 + length]
+            element += 2 + length
         offset = end
     payload = data[offset:len(data) - (data[-1] if first & 0x20 else 0)]
     return Packet(at, second & 0x7F, bool(second & 0x80), sequence, timestamp, ssrc, extensions,

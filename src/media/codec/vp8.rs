@@ -13,6 +13,8 @@
 //!  T or K:       |TID|Y| KEYIDX  |
 //! ```
 
+use super::Frame;
+
 const EXTENDED: u8 = 0x80;
 const START_OF_PARTITION: u8 = 0x10;
 const PARTITION: u8 = 0x07;
@@ -161,6 +163,20 @@ impl Descriptor {
                 (Some(_), Some(index)) => layering & !KEY_INDEX | index & KEY_INDEX,
                 _ => layering,
             });
+        }
+    }
+}
+
+impl From<&Descriptor> for Frame {
+    fn from(descriptor: &Descriptor) -> Self {
+        Self {
+            start: descriptor.start_of_frame,
+            end: false,
+            key: descriptor.key_frame,
+            climbs: descriptor.layer_sync,
+            independent: descriptor.key_frame,
+            spatial: 0,
+            temporal: descriptor.temporal,
         }
     }
 }

@@ -16,8 +16,8 @@ use crate::media::counters::Counters;
 use crate::media::demux::Class;
 use crate::media::message::administration::{Answer, Event, Ticket};
 use crate::media::message::{
-    ClientInfo, Command, Join, Kind, Notice, Permissions, Quality, Request, Resume, SignalEnd,
-    TrackSettings,
+    ClientInfo, Codec, Command, Join, Kind, Notice, Permissions, Quality, Request, Resume,
+    SignalEnd, TrackSettings,
 };
 use crate::media::{Input, Limits, Output, Shard, ShardConfig};
 
@@ -91,6 +91,7 @@ impl Call {
             name_bytes: 256,
             metadata_bytes: 512 * 1024,
             attributes_bytes: 64 * 1024,
+            codecs: Codec::ALL.to_vec(),
         };
         change(&mut limits);
         let now = Instant::now();

@@ -1,4 +1,5 @@
 use super::*;
+use crate::media::codec::Frame;
 use crate::media::tests::source::{Kind, Random, Source, Ticks};
 
 /// A publisher of three layers and one subscription to it.
@@ -28,8 +29,11 @@ impl Story {
 
     fn set(&mut self, spatial: u8, temporal: u8) {
         self.layers.set_target(Some(Target {
-            spatial: Layer(spatial),
-            temporal,
+            stream: Layer(spatial),
+            cut: Cut {
+                spatial: u8::MAX,
+                temporal,
+            },
         }));
     }
 
@@ -233,5 +237,105 @@ fn layers_that_cannot_be_are_ignored() {
     };
     assert_eq!(story.layers.decide(&packet), Decision::Ignore);
     assert_eq!(story.sees(0, Kind::Key), Decision::Switch);
+    assert_eq!(story.wanted(), None);
+}
+
+/// A picture of three spatial layers in one stream, as VP9 shows them.
+fn picture(story: &mut Story, key: bool, temporal: u8, climbs: bool) -> [Packet; 3] {
+    story.frame += 1;
+    let at = Ticks::of(story.start, story.frame);
+    [0, 1, 2].map(|spatial| Packet {
+        marker: spatial == 2,
+        vp8: None,
+        frame: Frame {
+            start: true,
+            end: true,
+            key: key && spatial == 0,
+            climbs,
+            independent: key,
+            spatial,
+            temporal,
+        },
+        ..story.sources[0].frame(at, BASE, 1).remove(0)
+    })
+}
+
+fn inner(story: &mut Story, spatial: u8, temporal: u8) {
+    story.layers.set_target(Some(Target {
+        stream: Layer(0),
+        cut: Cut { spatial, temporal },
+    }));
+}
+
+#[test]
+fn layers_inside_a_stream_go_down_at_once_and_up_where_it_allows() {
+    use Decision::{Forward, Skip, Switch};
+    let mut story = Story::new();
+    let sees = |story: &mut Story, key, temporal, climbs| {
+        picture(story, key, temporal, climbs).map(|packet| story.layers.decide(&packet))
+    };
+    inner(&mut story, 1, 2);
+    assert_eq!(sees(&mut story, true, 0, false), [Switch, Forward, Skip]);
+    assert_eq!(sees(&mut story, false, 2, false), [Forward, Forward, Skip]);
+    assert_eq!(story.wanted(), None);
+    inner(&mut story, 0, 1);
+    assert_eq!(sees(&mut story, false, 2, true), [Skip; 3]);
+    assert_eq!(sees(&mut story, false, 0, false), [Forward, Skip, Skip]);
+    assert_eq!(story.wanted(), None);
+    inner(&mut story, 2, 2);
+    assert_eq!(sees(&mut story, false, 2, false), [Skip; 3]);
+    assert_eq!(
+        sees(&mut story, false, 2, true),
+        [Forward, Skip, Skip],
+        "it may climb"
+    );
+    assert_eq!(
+        story.wanted(),
+        Some(0),
+        "more of the picture needs a key frame"
+    );
+    assert_eq!(
+        sees(&mut story, true, 0, false),
+        [Forward; 3],
+        "the stream goes on"
+    );
+    assert_eq!(story.wanted(), None);
+    assert_eq!(
+        story.layers.cut(),
+        Cut {
+            spatial: 2,
+            temporal: 2
+        }
+    );
+}
+
+#[test]
+fn a_layer_that_is_not_sent_is_not_asked_for() {
+    let mut story = Story::new();
+    inner(&mut story, 0, 2);
+    let [base, middle, _] = picture(&mut story, true, 0, false);
+    assert_eq!(story.layers.decide(&base), Decision::Switch);
+    inner(&mut story, 2, 2);
+    assert_eq!(story.wanted(), None, "there is no more than that");
+    assert_eq!(
+        story.layers.decide(&middle),
+        Decision::Skip,
+        "not in the midst of a picture"
+    );
+    assert_eq!(story.wanted(), Some(0));
+}
+
+#[test]
+fn a_layer_inside_a_stream_that_went_silent_is_given_up() {
+    let mut story = Story::new();
+    inner(&mut story, 0, 2);
+    for packet in picture(&mut story, true, 0, false) {
+        story.layers.decide(&packet);
+    }
+    inner(&mut story, 2, 2);
+    assert_eq!(story.wanted(), Some(0));
+    story.wait(SILENCE);
+    let [base, ..] = picture(&mut story, false, 0, false);
+    assert_eq!(story.layers.decide(&base), Decision::Forward);
     assert_eq!(story.wanted(), None);
 }

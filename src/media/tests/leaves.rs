@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
 use super::source::{Kind, Network, Random, Source, Ticks};
-use crate::media::codec::vp8;
+use crate::media::codec::{Codec, Cut, Format, Frame, vp8};
 use crate::media::layers::{Decision, Layers, Target};
 use crate::media::packet::{Layer, Packet};
 use crate::media::rewrite::{Alignment, Rewrite, Stamp};
@@ -85,7 +85,7 @@ impl Run {
             return;
         };
         let mut payload = Vec::new();
-        source.write(stamp.ids, &mut payload);
+        source.write(stamp.face.ids, &mut payload);
         payload.extend_from_slice(&packet.payload[source.length.into()..]);
         let descriptor = vp8::Descriptor::parse(&payload).expect("readable");
         let seen = Seen {
@@ -180,10 +180,12 @@ fn run(seed: u64, network: Network) -> Run {
     for number in 1..FRAMES {
         let at = Ticks::of(start, number);
         if random.percent(4) {
-            let spatial = Layer(random.below(3) as u8);
             let target = Target {
-                spatial,
-                temporal: random.below(3) as u8,
+                stream: Layer(random.below(3) as u8),
+                cut: Cut {
+                    spatial: u8::MAX,
+                    temporal: random.below(3) as u8,
+                },
             };
             run.layers
                 .set_target((!random.percent(5)).then_some(target));
@@ -284,8 +286,11 @@ fn a_hostile_source_does_not_break_the_stream() {
     let start = Instant::now();
     let mut run = Run::new(&mut random, [0; 3]);
     run.layers.set_target(Some(Target {
-        spatial: Layer(2),
-        temporal: 1,
+        stream: Layer(2),
+        cut: Cut {
+            spatial: u8::MAX,
+            temporal: 1,
+        },
     }));
     let mut seqs = [70_000u64; 3];
     let mut numbers = BTreeSet::new();
@@ -302,13 +307,17 @@ fn a_hostile_source_does_not_break_the_stream() {
         let bits = 8 * random.below(5);
         let mut payload = random.below(1 << 48).to_be_bytes()[2..].to_vec();
         payload.truncate(random.below(7) as usize);
+        let vp8 = vp8::Descriptor::parse(&payload);
         let packet = Packet {
             layer: Layer(layer as u8),
             seq: seqs[layer],
             timestamp: random.below(1 << bits) as u32,
             marker: random.percent(50),
             arrival: start + Duration::from_millis(number),
-            vp8: vp8::Descriptor::parse(&payload),
+            format: Format::Plain(Codec::Vp8),
+            frame: vp8.as_ref().map_or(Frame::default(), Frame::from),
+            vp8,
+            dependency: None,
             payload: payload.into(),
         };
         let stamp = match run.layers.decide(&packet) {

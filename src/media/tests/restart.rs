@@ -34,7 +34,7 @@ impl Pair {
         let client_address = SocketAddr::from(([127, 0, 0, 1], 20_000));
         let cert = dtls::provider().dtls_provider.generate_certificate();
         let cert = cert.expect("a certificate");
-        let peer = Peer::new(&dtls::provider(), &cert, &[server_address], now);
+        let peer = Peer::new(&dtls::provider(), &cert, &[server_address], &[], now);
         let mut client = Rtc::builder()
             .set_crypto_provider(dtls::provider())
             .set_dtls_version(DtlsVersion::Dtls12)

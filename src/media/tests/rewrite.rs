@@ -1,4 +1,5 @@
 use super::*;
+use crate::media::codec::{Codec, Format, Frame};
 use crate::media::tests::source::{Kind, Source, Ticks};
 
 const BASE: Kind = Kind::Temporal {
@@ -49,7 +50,7 @@ impl Story {
 }
 
 fn picture(stamp: Option<Stamp>) -> Option<u16> {
-    stamp.and_then(|stamp| stamp.ids.picture)
+    stamp.and_then(|stamp| stamp.face.ids.picture)
 }
 
 fn seq(stamp: Option<Stamp>) -> Option<u64> {
@@ -91,7 +92,7 @@ fn what_is_left_out_leaves_no_gap_and_what_is_lost_does() {
     assert_eq!(rewrite.sent(72), None);
     // The picture ids close over the frame that was left out.
     assert_eq!(
-        (first.ids.picture, picture(b), picture(last)),
+        (first.face.ids.picture, picture(b), picture(last)),
         (Some(41), Some(42), Some(43))
     );
     // Late, it gets its own number, once.
@@ -177,8 +178,11 @@ fn a_new_layer_follows_directly() {
     assert_eq!(first.seq, last.seq + 1);
     // Frame 3 to frame 9.
     assert_eq!(first.timestamp - last.timestamp, 6 * 3000);
-    assert_eq!(first.ids.picture, last.ids.picture.map(|id| id + 1));
-    assert_eq!(first.ids.tl0, last.ids.tl0.map(|id| id + 1));
+    assert_eq!(
+        first.face.ids.picture,
+        last.face.ids.picture.map(|id| id + 1)
+    );
+    assert_eq!(first.face.ids.tl0, last.face.ids.tl0.map(|id| id + 1));
     // The old layer is over, and so is what was before the switch on the new one.
     assert_eq!(rewrite.forward(&lost), None);
     assert_eq!(
@@ -190,7 +194,7 @@ fn a_new_layer_follows_directly() {
     );
     let second = rewrite.forward(&packets[1]);
     assert_eq!(seq(second), Some(first.seq + 1));
-    assert_eq!(picture(second), first.ids.picture);
+    assert_eq!(picture(second), first.face.ids.picture);
     // What was sent before can still be asked for.
     let sent = rewrite.sent(last.seq as u16).expect("kept");
     assert_eq!(
@@ -245,7 +249,10 @@ fn a_pause_is_no_loss() {
         marker: false,
         arrival: start,
         payload: [1].into(),
+        format: Format::Plain(Codec::Opus),
+        frame: Frame::default(),
         vp8: None,
+        dependency: None,
     };
     let first = rewrite.forward(&packet).expect("starts");
     assert_eq!((first.seq, first.timestamp), (5, 1000));
@@ -284,8 +291,11 @@ fn a_source_that_starts_anew_goes_on() {
         assert_eq!(next.seq, first.seq + 1);
         // Frame times are rounded to microseconds.
         assert!(next.timestamp.abs_diff((story.frames as u32 - 1) * 3000) <= 1);
-        assert_eq!(next.ids.picture, first.ids.picture.map(|id| id + 1));
-        assert_eq!(next.ids.tl0, first.ids.tl0.map(|id| id + 1));
+        assert_eq!(
+            next.face.ids.picture,
+            first.face.ids.picture.map(|id| id + 1)
+        );
+        assert_eq!(next.face.ids.tl0, first.face.ids.tl0.map(|id| id + 1));
         // Without a key frame, the receiver must see that something is missing.
         story.source.seq += 30_000;
         let [delta] = story.frame(BASE);

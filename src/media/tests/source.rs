@@ -2,8 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use crate::media::codec::vp8;
+use crate::media::codec::{Codec, Format, Frame, vp8};
 use crate::media::packet::{Layer, Packet};
+
+const VP8: Format = Format::Plain(Codec::Vp8);
 
 /// Repeatable random numbers (xorshift).
 pub struct Random(u64);
@@ -101,7 +103,10 @@ impl Source {
             marker: false,
             arrival: at.instant,
             payload: [].into(),
+            format: VP8,
+            frame: Frame::default(),
             vp8: None,
+            dependency: None,
         }
     }
 
@@ -121,13 +126,17 @@ impl Source {
         payload.extend([self.tl0, layering, u8::from(kind != Kind::Key)]);
         payload.extend(self.seq.to_be_bytes());
         self.seq += 1;
+        let vp8 = vp8::Descriptor::parse(&payload);
         Packet {
             layer: self.layer,
             seq: self.seq,
             timestamp: self.timestamp(at),
             marker,
             arrival: at.instant,
-            vp8: vp8::Descriptor::parse(&payload),
+            format: VP8,
+            frame: vp8.as_ref().map_or(Frame::default(), Frame::from),
+            vp8,
+            dependency: None,
             payload: payload.into(),
         }
     }

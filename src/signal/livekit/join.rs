@@ -16,15 +16,13 @@ use livekit_protocol as proto;
 use prost::Message;
 use serde::Deserialize;
 
+use super::client::client;
 use super::{decode, query};
 use crate::config;
 use crate::ids::{ParticipantSid, RoomName, SessionKey};
 use crate::media::message::{ClientInfo, Join, Refusal, Resume};
 use crate::signal::grant::{self, Grant, bearer};
 use crate::signal::{Signal, Stats, unix_now};
-
-/// Capabilities taken from a client; the protocol knows half a dozen. More are ignored.
-const CAPABILITIES_MAX: usize = 32;
 
 /// JavaScript pads, others need not.
 pub(super) const BASE64URL: GeneralPurpose = GeneralPurpose::new(
@@ -100,7 +98,7 @@ pub(super) fn admit(signal: &Signal, uri: &Uri, headers: &HeaderMap) -> Result<A
     let Some(text) = text else {
         return match is_v1(uri) {
             true => Err(Refused::JoinRequestMissing),
-            false => query::admission(uri, admission, limits),
+            false => query::admission(uri, headers, admission, limits),
         };
     };
     // Tracks beyond what a participant may have are refused, one of them in words.
@@ -110,7 +108,7 @@ pub(super) fn admit(signal: &Signal, uri: &Uri, headers: &HeaderMap) -> Result<A
     admission.resume = request.reconnect.then(|| Stay {
         sid: participant_sid(request.participant_sid),
     });
-    admission.client = client(request.client_info);
+    admission.client = client(request.client_info, user_agent(headers));
     admission.tracks = request.add_track_requests;
     admission.offer = request.publisher_offer;
     // Absent settings mean false here; both client families send them.
@@ -263,6 +261,13 @@ impl From<Refusal> for Refused {
     }
 }
 
+pub(super) fn user_agent(headers: &HeaderMap) -> &str {
+    let agent = headers.get(header::USER_AGENT);
+    agent
+        .and_then(|agent| agent.to_str().ok())
+        .unwrap_or_default()
+}
+
 fn unwrap(text: &str, bytes_max: usize) -> Result<Vec<u8>, Refused> {
     let wrapped = BASE64URL.decode(text).map_err(|_| Refused::JoinRequest)?;
     let wrapped = proto::WrappedJoinRequest::decode(wrapped.as_slice());
@@ -292,17 +297,6 @@ fn inflate(bytes: &[u8], bytes_max: usize) -> Result<Vec<u8>, Refused> {
 pub(super) fn participant_sid(text: String) -> Option<ParticipantSid> {
     (!text.is_empty()).then(|| text.into())
 }
-
-pub(super) fn client(info: Option<proto::ClientInfo>) -> ClientInfo {
-    let mut info = info.unwrap_or_default();
-    info.capabilities.truncate(CAPABILITIES_MAX);
-    ClientInfo {
-        protocol: info.protocol,
-        client_protocol: info.client_protocol,
-        capabilities: info.capabilities,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

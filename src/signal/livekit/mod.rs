@@ -14,6 +14,7 @@
 //! then have two peer connections.
 
 mod call;
+mod client;
 mod decode;
 mod join;
 mod pace;

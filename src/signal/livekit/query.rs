@@ -8,12 +8,13 @@
 use std::collections::BTreeMap;
 
 use axum::extract::Query;
-use axum::http::Uri;
+use axum::http::{HeaderMap, Uri};
 use base64::Engine;
 use livekit_protocol as proto;
 use serde::Deserialize;
 
-use super::join::{Admission, BASE64URL, Refused, Stay, client, participant_sid};
+use super::client::client;
+use super::join::{Admission, BASE64URL, Refused, Stay, participant_sid, user_agent};
 use crate::config;
 use crate::ids::Identity;
 use crate::signal::grant::{self, Grant};
@@ -32,11 +33,14 @@ struct Parameters {
     protocol: Option<String>,
     client_protocol: Option<String>,
     capabilities: Option<String>,
+    browser: Option<String>,
+    os: Option<String>,
 }
 
 /// What the query of `uri` asks for, within `grant`.
 pub(super) fn admission(
     uri: &Uri,
+    headers: &HeaderMap,
     mut admission: Admission,
     limits: &config::Limits,
 ) -> Result<Admission, Refused> {
@@ -47,12 +51,15 @@ pub(super) fn admission(
     });
     admission.auto_subscribe = asked.auto_subscribe.is_none_or(|text| is_set(Some(&text)));
     admission.adaptive_stream = is_set(asked.adaptive_stream.as_deref());
-    admission.client = client(Some(proto::ClientInfo {
+    let info = proto::ClientInfo {
         protocol: number(asked.protocol.as_deref()),
         client_protocol: number(asked.client_protocol.as_deref()),
         capabilities: capabilities(asked.capabilities.as_deref().unwrap_or_default()),
+        browser: asked.browser.unwrap_or_default(),
+        os: asked.os.unwrap_or_default(),
         ..Default::default()
-    }));
+    };
+    admission.client = client(Some(info), user_agent(headers));
     if let Some(publish) = asked.publish.filter(|publish| !publish.is_empty()) {
         publish_only(&mut admission.grant, &publish, limits)?;
     }
@@ -116,7 +123,7 @@ mod tests {
         change(&mut grant);
         let uri = Uri::try_from(format!("/rtc?access_token=x&{query}")).unwrap();
         let admission = Admission::new("red".into(), true, grant);
-        super::admission(&uri, admission, &config.limits)
+        super::admission(&uri, &HeaderMap::new(), admission, &config.limits)
     }
 
     #[test]

@@ -14,7 +14,8 @@ use super::{call, wire};
 use crate::ids::TrackSid;
 use crate::media::message::administration::Profile;
 use crate::media::message::{
-    AddTrack, CodecInfo, Connection, Kind, LayerInfo, Quality, Request, Source, Sync, TrackSettings,
+    AddTrack, Codec, CodecInfo, Connection, Kind, LayerInfo, Quality, Request, Source, Sync,
+    TrackSettings,
 };
 use crate::signal::unix_now;
 
@@ -175,9 +176,8 @@ fn read_track(request: &proto::AddTrackRequest) -> Result<AddTrack, Reason> {
     }
     let codecs = &request.simulcast_codecs;
     let texts = [&request.cid, &request.name, &request.stream];
-    let mut texts = texts
-        .into_iter()
-        .chain(codecs.iter().map(|codec| &codec.cid));
+    let of_codecs = codecs.iter().flat_map(|codec| [&codec.cid, &codec.codec]);
+    let mut texts = texts.into_iter().chain(of_codecs);
     let layer_lists = codecs.iter().map(|codec| &codec.layers);
     let mut layer_lists = layer_lists.chain([&request.layers]);
     let features = [&request.audio_features, &request.packet_trailer_features];
@@ -196,7 +196,7 @@ fn read_track(request: &proto::AddTrackRequest) -> Result<AddTrack, Reason> {
         muted: request.muted,
         dimensions: (request.width, request.height),
         layers: layers(&request.layers),
-        codecs: read_codecs(request, kind),
+        codecs: read_codecs(request),
         encryption: request.encryption,
         stereo: request.stereo,
         disable_dtx: request.disable_dtx,
@@ -208,14 +208,16 @@ fn read_track(request: &proto::AddTrackRequest) -> Result<AddTrack, Reason> {
     })
 }
 
-/// The codecs to publish with: of each kind we have one, and it replaces every wish for another.
-/// Backup codecs go unmentioned, so the first codec is the only one.
-fn read_codecs(request: &proto::AddTrackRequest, kind: Kind) -> Vec<CodecInfo> {
-    let mime = match kind {
-        Kind::Audio => wire::OPUS,
-        Kind::Video => wire::VP8,
-    };
+/// The codecs to publish with, the preferred one first; which of them can be is the shard's to say.
+/// Backup codecs are not built, so the first codec is the only one.
+fn read_codecs(request: &proto::AddTrackRequest) -> Vec<CodecInfo> {
     let first = request.simulcast_codecs.first();
+    let codec = first.map(|codec| codec.codec.as_str()).unwrap_or_default();
+    // An unknown one is replaced by one of its kind, none at all by what the section shows.
+    let mime = match Codec::named(codec) {
+        Some(codec) => codec.mime(),
+        None => codec,
+    };
     let cid = first.map(|codec| codec.cid.as_str()).unwrap_or_default();
     let own_layers = first.map(|codec| codec.layers.as_slice());
     let own_layers = own_layers.filter(|layers| !layers.is_empty());
@@ -376,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn tracks_get_a_codec_we_have_or_a_reason() {
+    fn tracks_get_their_first_codec_or_a_reason() {
         let codec = |name: &str| proto::SimulcastCodec {
             codec: name.to_owned(),
             cid: format!("{name}-cid"),
@@ -393,17 +395,14 @@ mod tests {
         let first = &read.codecs[0];
         assert_eq!(
             (first.mime.as_str(), first.cid.as_str()),
-            (wire::VP8, "vp9-cid")
+            ("video/VP9", "vp9-cid")
         );
         let audio = proto::AddTrackRequest {
             cid: "cid".to_owned(),
             ..Default::default()
         };
         let first = &read_track(&audio).unwrap().codecs[0];
-        assert_eq!(
-            (first.mime.as_str(), first.cid.as_str()),
-            (wire::OPUS, "cid")
-        );
+        assert_eq!((first.mime.as_str(), first.cid.as_str()), ("", "cid"));
 
         let refused = |change: &dyn Fn(&mut proto::AddTrackRequest)| {
             let mut request = video.clone();

@@ -12,16 +12,10 @@ use super::call;
 use crate::ids::TrackSid;
 use crate::media::message::administration::{Profile, ProfileRefusal};
 use crate::media::message::{
-    AddTrack, Departure, Joined, Kind, LayerInfo, LeaveAction, LeaveReason, Notice,
-    ParticipantInfo, ParticipantState, Permissions, Quality, Resumed, RoomInfo, Source, TrackInfo,
-    TrackRefusal,
+    AddTrack, Codec, CodecInfo, Departure, Joined, Kind, LayerInfo, LeaveAction, LeaveReason,
+    Notice, ParticipantInfo, ParticipantState, Permissions, Quality, Quirks, Resumed, RoomInfo,
+    Source, TrackInfo, TrackRefusal,
 };
-
-/// The video codec we forward.
-pub(super) const VP8: &str = "video/VP8";
-
-/// The audio codec we forward.
-pub(super) const OPUS: &str = "audio/opus";
 
 /// The version of the reference server whose behaviour this is. Clients derive features from it:
 /// above 1.13.6 they would publish VP9 with rids, which we can't forward.
@@ -41,6 +35,8 @@ const RIDS: [&str; 3] = ["q", "h", "f"];
 
 pub(super) fn join_response(joined: Joined, node_id: &str) -> Reply {
     let room = joined.room;
+    // With a video codec in this list clients offer at once; the first one is their fallback.
+    let codecs = codecs(&room.codecs, joined.participant.client.quirks);
     Reply::Join(proto::JoinResponse {
         subscriber_primary: joined.subscriber_primary,
         fast_publish: joined.participant.permissions.publish,
@@ -52,7 +48,7 @@ pub(super) fn join_response(joined: Joined, node_id: &str) -> Reply {
         ping_interval: PING_INTERVAL,
         room: Some(self::room(&room)),
         sif_trailer: room.sif_trailer,
-        enabled_publish_codecs: codecs(),
+        enabled_publish_codecs: codecs,
         ..Default::default()
     })
 }
@@ -92,14 +88,15 @@ fn server_info(node_id: &str) -> proto::ServerInfo {
     }
 }
 
-/// What may be published. With a video codec in this list clients offer at once; the first one is
-/// their fallback.
-fn codecs() -> Vec<proto::Codec> {
-    let codec = |mime: &str| proto::Codec {
-        mime: mime.to_owned(),
+/// What may be published, video first.
+fn codecs(enabled: &[Codec], quirks: Quirks) -> Vec<proto::Codec> {
+    let mut codecs: Vec<_> = quirks.usable(enabled).collect();
+    codecs.sort_by_key(|codec| codec.kind() == Kind::Audio);
+    let named = codecs.into_iter().map(|codec| proto::Codec {
+        mime: codec.mime().to_owned(),
         ..Default::default()
-    };
-    vec![codec(VP8), codec(OPUS)]
+    });
+    named.collect()
 }
 
 /// The message for a notice; `Joined`, `Resumed` and `Refused` come once and have their own ways.
@@ -165,6 +162,12 @@ pub(super) fn reply(notice: Notice) -> Option<Reply> {
             Reply::MediaSectionsRequirement(proto::MediaSectionsRequirement {
                 num_audios: audios,
                 num_videos: videos,
+            })
+        }
+        Notice::CodecUnsupported(track) => {
+            Reply::SubscriptionResponse(proto::SubscriptionResponse {
+                track_sid: text(&track),
+                err: proto::SubscriptionError::SeCodecUnsupported as i32,
             })
         }
         Notice::TrackSubscribed(track) => Reply::TrackSubscribed(proto::TrackSubscribed {
@@ -261,7 +264,7 @@ pub(in crate::signal) fn room(info: &RoomInfo) -> proto::Room {
         max_participants: info.participants_max,
         creation_time: info.created_at_ms / 1000,
         creation_time_ms: info.created_at_ms,
-        enabled_codecs: codecs(),
+        enabled_codecs: codecs(&info.codecs, Quirks::default()),
         metadata: info.metadata.to_string(),
         num_participants: info.participants,
         num_publishers: info.publishers,
@@ -326,9 +329,10 @@ pub(in crate::signal) fn track(info: TrackInfo) -> proto::TrackInfo {
         let layers = layers.iter();
         layers.map(|one| layer(one, simulcast)).collect()
     };
-    let mode = match announced.kind {
-        Kind::Audio => Mode::Unused,
-        Kind::Video => Mode::OneSpatialLayerPerStream,
+    let mode = |info: &CodecInfo| match Codec::named(&info.mime) {
+        _ if announced.kind == Kind::Audio => Mode::Unused,
+        Some(codec) if codec.is_layered() && !simulcast => Mode::MultipleSpatialLayersPerStream,
+        _ => Mode::OneSpatialLayerPerStream,
     };
     let codecs = announced.codecs.iter();
     let codecs = codecs.map(|codec| proto::SimulcastCodecInfo {
@@ -336,7 +340,7 @@ pub(in crate::signal) fn track(info: TrackInfo) -> proto::TrackInfo {
         mid: mid.clone(),
         cid: codec.cid.clone(),
         layers: layers(&codec.layers),
-        video_layer_mode: mode as i32,
+        video_layer_mode: mode(codec) as i32,
         sdp_cid: String::new(),
     });
     let codecs: Vec<_> = codecs.collect();
@@ -512,7 +516,7 @@ mod tests {
             dimensions: (0, 0),
             layers: Vec::new(),
             codecs: vec![CodecInfo {
-                mime: OPUS.to_owned(),
+                mime: Codec::Opus.mime().to_owned(),
                 cid: "cid".to_owned(),
                 layers: Vec::new(),
             }],
@@ -536,7 +540,10 @@ mod tests {
             mid: "7".to_owned(),
             simulcast: false,
         });
-        assert_eq!((info.mime_type.as_str(), info.mid.as_str()), (OPUS, "7"));
+        assert_eq!(
+            (info.mime_type.as_str(), info.mid.as_str()),
+            ("audio/opus", "7")
+        );
         assert_eq!(
             (info.codecs[0].mid.as_str(), info.stream.as_str()),
             ("7", "camera")

@@ -362,6 +362,7 @@ fn room_info(name: &RoomName) -> RoomInfo {
         participants_max: 1000,
         participants: 2,
         publishers: 0,
+        codecs: vec![Codec::Vp8, Codec::Opus],
         sif_trailer: vec![7; 32],
         created_at_ms: 1_700_000_000_123,
     }

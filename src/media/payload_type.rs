@@ -1,0 +1,217 @@
+//! Which payload types and extension ids a client's connection uses for what.
+//!
+//! One numbering per connection serves both directions: the client chose the numbers in its offer,
+//! str0m echoes them in its answer, and from there they are read.
+
+use super::codec::{Codec, Format, dependency, h264, red};
+use super::packet::Packet;
+
+/// What was negotiated; empty until a section of that kind was.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Codecs {
+    /// One for each format that is known.
+    formats: Vec<PayloadType>,
+    /// Id of the transport-wide sequence number extension.
+    pub twcc: Option<u8>,
+    /// Id of the dependency descriptor extension.
+    pub dependency: Option<u8>,
+}
+
+/// The numbers of one format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct PayloadType {
+    format: Format,
+    media: u8,
+    /// Retransmissions.
+    rtx: Option<u8>,
+}
+
+/// The transport-wide sequence number.
+pub const TWCC_URI: &str =
+    "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01";
+
+impl Codecs {
+    /// Reads what `answer` names and keeps what it doesn't.
+    pub fn read(&mut self, answer: &str) {
+        let parameters = |wanted: u8| {
+            let mut all = answer.lines().filter_map(|it| attribute(it, "a=fmtp:"));
+            all.find_map(|(pt, text)| (pt == wanted).then_some(text))
+        };
+        for line in answer.lines() {
+            if let Some((pt, name)) = attribute(line, "a=rtpmap:") {
+                let format = match codec_of(name) {
+                    Some(Codec::H264) => {
+                        h264::Format::from_fmtp(parameters(pt).unwrap_or_default())
+                            .map(Format::H264)
+                    }
+                    other => other.map(Format::Plain),
+                };
+                if let Some(format) = format {
+                    self.note(format, pt);
+                }
+            } else if let Some((id, uri)) = attribute(line, "a=extmap:") {
+                if uri.starts_with(TWCC_URI) {
+                    // Larger ids need the two-byte form, which is longer.
+                    self.twcc = Some(id).filter(|id| (1..=14).contains(id));
+                } else if uri.starts_with(dependency::URI) {
+                    self.dependency = Some(id).filter(|id| (1..=14).contains(id));
+                }
+            }
+        }
+        for line in answer.lines() {
+            if let Some((pt, text)) = attribute(line, "a=fmtp:")
+                && let Some(of) = text
+                    .strip_prefix("apt=")
+                    .and_then(|it| it.parse::<u8>().ok())
+                && let Some(known) = self.formats.iter_mut().find(|it| it.media == of)
+            {
+                known.rtx = Some(pt);
+            }
+        }
+    }
+
+    fn note(&mut self, format: Format, media: u8) {
+        let new = PayloadType {
+            format,
+            media,
+            rtx: None,
+        };
+        match self.formats.iter_mut().find(|it| it.format == format) {
+            Some(known) if known.media == media => {}
+            Some(known) => *known = new,
+            None => self.formats.push(new),
+        }
+    }
+
+    /// What an incoming packet of this payload type carries.
+    pub fn format(&self, payload_type: u8) -> Option<Format> {
+        let known = self.formats.iter().find(|it| it.media == payload_type)?;
+        Some(known.format)
+    }
+
+    /// The codec a payload type belongs to, of media or of its retransmissions.
+    pub fn codec(&self, payload_type: u8) -> Option<Codec> {
+        let mut formats = self.formats.iter();
+        let mine = |it: &&PayloadType| it.media == payload_type || it.rtx == Some(payload_type);
+        formats.find(mine).map(|known| known.format.codec())
+    }
+
+    /// The payload type under which the client can read a format.
+    pub fn media(&self, format: Format) -> Option<u8> {
+        self.find(format).map(|known| known.media)
+    }
+
+    /// Under which payload type a packet can be sent to the client, and from where on its payload.
+    pub fn way(&self, packet: &Packet) -> Option<(u8, usize)> {
+        if let Some(media) = self.media(packet.format) {
+            return Some((media, 0));
+        }
+        // Who can't read redundancy gets the newest frame alone.
+        let opus = self.media(Format::Plain(Codec::Opus))?;
+        let redundant = packet.format == Format::Plain(Codec::Red);
+        let newest = redundant.then(|| red::newest(&packet.payload))??;
+        Some((opus, newest.start))
+    }
+
+    /// The payload type of its retransmissions.
+    pub fn rtx(&self, format: Format) -> Option<u8> {
+        self.find(format).and_then(|known| known.rtx)
+    }
+
+    fn find(&self, format: Format) -> Option<&PayloadType> {
+        let exact = |wanted: Format| self.formats.iter().find(|it| it.format == wanted);
+        match format {
+            Format::Plain(_) => exact(format),
+            Format::H264(form) => form.readers().find_map(|it| exact(Format::H264(it))),
+        }
+    }
+
+    /// Whether the client can read a codec; `None` as long as nothing of its kind was negotiated.
+    pub fn reads(&self, codec: Codec) -> Option<bool> {
+        let mut codecs = self.formats.iter().map(|it| it.format.codec());
+        // Redundancy is taken off for those that can't read it.
+        let wanted = |it: Codec| it == codec || codec == Codec::Red && it == Codec::Opus;
+        let any = codecs.clone().any(|it| it.kind() == codec.kind());
+        any.then(|| codecs.any(wanted))
+    }
+}
+
+/// The codec of an `a=rtpmap` value.
+pub fn codec_of(name: &str) -> Option<Codec> {
+    match name {
+        "opus/48000/2" => Some(Codec::Opus),
+        "red/48000/2" => Some(Codec::Red),
+        "VP8/90000" => Some(Codec::Vp8),
+        "H264/90000" => Some(Codec::H264),
+        "VP9/90000" => Some(Codec::Vp9),
+        "AV1/90000" => Some(Codec::Av1),
+        _ => None,
+    }
+}
+
+/// `prefix`, a number, a blank, the rest.
+pub fn attribute<'a>(line: &'a str, prefix: &str) -> Option<(u8, &'a str)> {
+    let (number, rest) = line.strip_prefix(prefix)?.split_once(' ')?;
+    Some((number.parse().ok()?, rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CHROMIUM: &str = include_str!("../../tests/fixtures/chromium156-join-offer.sdp");
+
+    #[test]
+    fn every_codec_of_a_browser_has_its_numbers() {
+        let mut codecs = Codecs::default();
+        assert_eq!(codecs.reads(Codec::Vp8), None);
+        codecs.read(CHROMIUM);
+        let media = |codec| codecs.media(Format::Plain(codec));
+        assert_eq!(media(Codec::Opus), Some(111));
+        assert_eq!(media(Codec::Red), Some(63));
+        assert_eq!(media(Codec::Vp8), Some(96));
+        for codec in [Codec::Vp8, Codec::Vp9, Codec::Av1] {
+            let format = Format::Plain(codec);
+            let (pt, rtx) = (codecs.media(format).unwrap(), codecs.rtx(format).unwrap());
+            assert_eq!(codecs.format(pt), Some(format));
+            assert_eq!(codecs.format(rtx), None);
+            assert_eq!(
+                (codecs.codec(pt), codecs.codec(rtx)),
+                (Some(codec), Some(codec))
+            );
+        }
+        for form in h264::Format::ALL {
+            assert!(codecs.rtx(Format::H264(form)).is_some(), "{form:?}");
+        }
+        assert!(
+            Codec::ALL
+                .iter()
+                .all(|codec| codecs.reads(*codec) == Some(true))
+        );
+        assert_eq!((codecs.twcc, codecs.dependency), (Some(3), Some(12)));
+    }
+
+    #[test]
+    fn a_client_without_a_codec_is_found_out() {
+        let mut codecs = Codecs::default();
+        codecs.read("a=rtpmap:96 VP8/90000\r\na=rtpmap:97 rtx/90000\r\na=fmtp:97 apt=96\r\n");
+        assert_eq!(codecs.reads(Codec::Vp8), Some(true));
+        assert_eq!(codecs.reads(Codec::H264), Some(false));
+        assert_eq!(codecs.reads(Codec::Opus), None);
+        codecs.read("a=rtpmap:111 opus/48000/2\r\n");
+        assert_eq!(codecs.reads(Codec::Red), Some(true));
+        let constrained = h264::Format::ALL[0];
+        codecs.read("a=rtpmap:102 H264/90000\r\na=fmtp:102 profile-level-id=640032\r\n");
+        assert_eq!(
+            codecs.reads(Codec::H264),
+            Some(false),
+            "High is not forwarded"
+        );
+        codecs.read("a=rtpmap:103 H264/90000\r\na=fmtp:103 profile-level-id=42001f\r\n");
+        assert_eq!(
+            codecs.media(Format::H264(constrained)),
+            None,
+            "it can't join units"
+        );
+    }
+}
