@@ -181,8 +181,17 @@ impl Room {
         let Some(format) = codecs.format(received.payload_type) else {
             return core.counters.drop(Dropped::CodecUnknown);
         };
-        if format.codec() != self[source.track].codec {
-            self.change_codec(core, source.track, format.codec(), now);
+        let codec = format.codec();
+        let track = &mut self[source.track];
+        if codec.kind() != track.kind() {
+            return core.counters.drop(Dropped::CodecUnknown);
+        }
+        // Redundancy may come and go by the packet, and changes nothing for others.
+        if codec != track.codec && codec.kind() == Kind::Video {
+            if !track.may_change_codec(now) {
+                return core.counters.drop(Dropped::CodecUnknown);
+            }
+            self.change_codec(core, source.track, codec, now);
         }
         let Self {
             tracks,

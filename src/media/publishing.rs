@@ -209,6 +209,7 @@ impl Room {
         self.tracks.insert(Track {
             publisher: slot,
             codec,
+            codec_changed: None,
             layers: (0..layer_rids.len().max(1))
                 .map(|_| Stream::new(kind))
                 .collect(),

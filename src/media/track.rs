@@ -23,6 +23,8 @@ pub struct Track {
     pub publisher: u32,
     /// What its packets are coded with.
     pub codec: Codec,
+    /// When that last turned out to be another than was thought.
+    pub codec_changed: Option<Instant>,
     /// RIDs of its layers, smallest first; empty without simulcast.
     pub rids: Vec<String>,
     /// Its streams, smallest first.
@@ -84,6 +86,16 @@ impl Track {
                 .position(|known| known == rid)
                 .map(|at| Layer(at as u8)),
         }
+    }
+
+    /// Whether the publisher may go over to another codec now: everybody is told, so not too often.
+    pub fn may_change_codec(&mut self, now: Instant) -> bool {
+        let recently = |at: Instant| now.saturating_duration_since(at) < CODEC_STAYS;
+        let may = !self.codec_changed.is_some_and(recently);
+        if may {
+            self.codec_changed = Some(now);
+        }
+        may
     }
 
     /// How many sizes of the picture there are, each in its own stream or all in one.
@@ -237,6 +249,9 @@ impl Stream {
         self.inner[spatial].is_some_and(|at| now.saturating_duration_since(at) < SILENCE)
     }
 }
+
+/// A codec stays at least this long. Browsers change it when an encoder fails, or by an offer.
+const CODEC_STAYS: Duration = Duration::from_secs(1);
 
 /// How long a layer of a new track may take to show itself. Chromium starts them within a second.
 const SETTLING: Duration = Duration::from_secs(2);

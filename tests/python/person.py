@@ -59,11 +59,12 @@ class Person:
         async for event in rtc.AudioStream(track, sample_rate=RATE, num_channels=1):
             diary.append(numpy.frombuffer(event.frame.data, dtype=numpy.int16).copy())
 
-    async def publish_picture(self, name, colour, width=640, height=360, simulcast=True):
+    async def publish_picture(self, name, colour, width=640, height=360, simulcast=True,
+                              codec=rtc.VideoCodec.VP8):
         source = rtc.VideoSource(width, height)
         track = rtc.LocalVideoTrack.create_video_track(name, source)
         options = rtc.TrackPublishOptions(source=rtc.TrackSource.SOURCE_CAMERA,
-                                          simulcast=simulcast)
+                                          simulcast=simulcast, video_codec=codec)
         data = numpy.zeros((height, width, 4), dtype=numpy.uint8)
         data[:] = (*colour, 255)
 

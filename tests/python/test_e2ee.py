@@ -16,12 +16,22 @@ def _shared(key):
 @test("LK-73 LK-39", "wheels that share a key see and hear each other through layer switches",
       seconds=60)
 async def _():
+    return await through_switches("sealed", rtc.VideoCodec.VP8)
+
+
+@test("LK-73", "the same with H.264", seconds=60)
+async def _():
+    return await through_switches("sealed h264", rtc.VideoCodec.H264)
+
+
+async def through_switches(room, codec):
+    """Two who share a key, and one with another."""
     key = _shared(b"a key nobody else has")
-    anna = await Person("anna").join("sealed", encryption=key)
-    ben = await Person("ben").join("sealed", encryption=key)
-    await anna.publish_picture("camera", RED, 1280, 720)
+    anna = await Person("anna").join(room, encryption=key)
+    ben = await Person("ben").join(room, encryption=key)
+    await anna.publish_picture("camera", RED, 1280, 720, codec=codec)
     await anna.publish_sine("voice", 440)
-    await ben.publish_picture("camera", BLUE, 640, 360)
+    await ben.publish_picture("camera", BLUE, 640, 360, codec=codec)
     await ben.publish_sine("voice", 880)
     await anna.sees("ben", "camera", BLUE)
     await ben.sees("anna", "camera", RED)
@@ -44,7 +54,7 @@ async def _():
     await ben.hears("anna", "voice", 440)
 
     # And it is sealed: who has another key sees no picture of it.
-    eve = await Person("eve").join("sealed", encryption=_shared(b"a guess"))
+    eve = await Person("eve").join(room, encryption=_shared(b"a guess"))
     await until(lambda: ("anna", "camera") in eve.frames and ("ben", "voice") in eve.sounds,
                 "eve subscribes")
     await asyncio.sleep(3)

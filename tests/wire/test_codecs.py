@@ -346,3 +346,26 @@ class Rid(Sender):
                 [(sdp.MID, self.section.mid.encode()), (sdp.RID, self.rid.encode())]))
             self.sequence += 1
         self.timestamp += self.step
+
+
+@test("", "a change of codec is told to all, but one that never ends is not")
+async def _():
+    anna = Probe("fickle", "anna", more=(H264,))
+    ben, cora = Probe("fickle", "ben"), Probe("fickle", "cora", more=OTHER)
+    for probe in (anna, ben, cora):
+        await probe.connect()
+    track, section = await announce(anna, "vp8")
+    seen = await cora.subscription(track.sid)
+    await ben.subscription(track.sid)
+    sender = Sender(anna, section, H264.number)
+    await sender.picture(*h264(True))
+    refusal = await ben.message("subscription_response")
+    expect(refusal.track_sid == track.sid, f"{refusal}")
+    await until(lambda: cora.knows("anna").tracks[0].mime_type == "video/H264", "the new codec")
+    await play(sender, h264, lambda: len(cora.received(seen)) > 6)
+    before = len(cora.messages("update"))
+    for number in range(60):
+        sender.payload_type = (sdp.VP8, H264.number)[number % 2]
+        await sender.picture(*h264(False))
+    told = len(cora.messages("update")) - before
+    expect(told <= 4, f"{told} updates about a codec")
