@@ -144,7 +144,8 @@ impl Transport {
         }
     }
 
-    /// The whole offer, of these codecs. `session` stays the same for a connection, `version` rises.
+    /// The whole offer, of these codecs. `session` stays the same for a connection, `version`
+    /// rises.
     pub fn offer(
         &self,
         session: u64,

@@ -139,7 +139,11 @@ fn slots_that_are_used_again_lead_nowhere_else() {
             call.run(millis);
             consistent(&call.shard);
         }
-        assert!(call.counters().joins > 20 && call.counters().packets_out > 1000);
+        let (joins, packets) = (call.counters().joins, call.counters().packets_out);
+        assert!(
+            joins > 20 && packets > 1000,
+            "{joins} joins, {packets} packets"
+        );
         assert_eq!(call.counters().peer_panics, 0);
         for who in here {
             call.ask(who, Request::Leave);
