@@ -177,7 +177,7 @@ impl Room {
         let Some(source) = self.source(slot, received.ssrc) else {
             return core.counters.drop(Dropped::TrackUnknown);
         };
-        let codecs = &self.participants[slot as usize].leg.codecs;
+        let codecs = self.participants[slot as usize].codecs();
         let Some(format) = codecs.format(received.payload_type) else {
             return core.counters.drop(Dropped::CodecUnknown);
         };
