@@ -66,6 +66,9 @@
 //! | an HTTP status, CORS, a connection cut early | `signal/http.rs`, `signal/livekit/mod.rs` |
 //! | a message is missing or misread | `signal/livekit/wire.rs` (out), `request.rs` (in) |
 //! | somebody is thrown out, is there twice, rooms that stay | `media/room.rs` |
+//! | a broken session is not taken up, or a dead one stays | `media/resuming.rs` |
+//! | a data message is lost, late or somebody else's | `media/data/` |
+//! | a token that ended during a call | `signal/livekit/pass.rs` |
 //! | an older client gets no offer, or too many | `media/downlink.rs`, `media/negotiation.rs` |
 //! | the server API refuses a call | `signal/room_service.rs`, `signal/grant.rs` |
 //! | somebody who was removed comes back | `signal/revocation.rs` |

@@ -28,7 +28,7 @@ pub enum Notice {
         /// Every mid on which media is sent to the client, and the track it carries.
         mid_to_track: Vec<(String, TrackSid)>,
     },
-    /// An offer for the second peer connection; to be answered with [`Request::Answer`].
+    /// An offer for the second peer connection; to be answered with [`super::Request::Answer`].
     Offer {
         /// Rises with every offer.
         id: u32,
@@ -64,7 +64,7 @@ pub enum Notice {
     Participant(Arc<ParticipantInfo>),
     /// What changed about the room.
     Room(Arc<RoomInfo>),
-    /// What became of a [`Request::UpdateProfile`]. Older clients are only told of refusals.
+    /// What became of a [`super::Request::UpdateProfile`]. Older clients are only told of refusals.
     ProfileAnswer {
         /// As in the request.
         request_id: u32,
