@@ -56,12 +56,13 @@ pub struct Participant {
     pub joined: Instant,
     /// The same for others: milliseconds since 1970.
     pub joined_at_ms: i64,
-    /// How the signalling connection went, if it did.
-    pub signal_closed: Option<SignalEnd>,
+    /// How and when the signalling connection went, if it did.
+    pub signal_closed: Option<(SignalEnd, Instant)>,
     /// When DTLS or SCTP of the client said goodbye. Its leave or the end of its signalling
     /// follows, and says why.
     pub closed: Option<Instant>,
-    /// When something authentic last came: a STUN check, SRTCP or SRTP. DTLS doesn't tell.
+    /// When something authentic last came: a STUN check, SRTCP, SRTP or a data message. The rest of
+    /// DTLS doesn't tell.
     pub heard: Instant,
     /// Addresses that passed a check; see [`super::demux::ADDRESSES_MAX`].
     pub addresses: Vec<SocketAddr>,

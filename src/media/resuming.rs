@@ -163,7 +163,7 @@ impl Room {
         let silent = now.saturating_duration_since(participant.heard) >= MEDIA_LOST_AFTER;
         let active = participant.state == ParticipantState::Active;
         if silent && active && participant.signal_closed.is_none() {
-            participant.signal_closed = Some(SignalEnd::ByUs);
+            participant.signal_closed = Some((SignalEnd::ByUs, now));
             core.notify(participant.session, Notice::MediaLost);
         }
     }

@@ -428,7 +428,7 @@ impl Room {
     pub fn signal_closed(&mut self, core: &mut Core, slot: u32, end: SignalEnd, now: Instant) {
         self.participants[slot as usize]
             .signal_closed
-            .get_or_insert(end);
+            .get_or_insert((end, now));
         if let Some(departure) = self.expired(core, slot, now) {
             self.leave(core, slot, departure, now);
         }
@@ -485,7 +485,8 @@ impl Room {
     /// Whether a stay is over for want of a sign of life.
     fn expired(&self, core: &Core, slot: u32, now: Instant) -> Option<Departure> {
         let participant = &self.participants[slot as usize];
-        let silent = now.saturating_duration_since(participant.heard);
+        let since = |at| now.saturating_duration_since(at);
+        let silent = since(participant.heard);
         let over = |reason, action| Some(Departure { reason, action });
         if participant.leg.is_exhausted() {
             return Some(PEER_FAILED);
@@ -510,7 +511,8 @@ impl Room {
                     action: LeaveAction::Disconnect,
                 })
             }
-            (_, Some(SignalEnd::ByClient)) if silent >= GONE_AFTER => {
+            // Who has just lost both at once needs as long to come back as others.
+            (_, Some((SignalEnd::ByClient, at))) if silent.min(since(at)) >= GONE_AFTER => {
                 over(LeaveReason::SignalClosed, LeaveAction::Disconnect)
             }
             _ if silent >= LOST_AFTER => {
@@ -525,7 +527,8 @@ impl Room {
 /// same identity begins.
 const PROTOCOL_WITHOUT_REPLACEMENT: i32 = 11;
 
-/// Signalling closed by the client and media silent for this long: the process behind it is gone.
+/// Signalling closed by the client and media silent, both for this long: the process behind it is
+/// gone.
 const GONE_AFTER: Duration = Duration::from_secs(5);
 
 /// Media said goodbye this long ago, and signalling says nothing: the client has lost its peer

@@ -124,7 +124,8 @@ class Link:
         self.media_ports = media_ports
         self.up, self.down = up or Path(), down or Path()
         self.tasks, self.servers, self.transports = [], [], []
-        self.closed = False
+        self.closed = self.broken = False
+        self.sinks = []  # of signalling connections
         self.name = f"stellwerk-{os.getpid()}-{random.randrange(1 << 20)}"
 
     def later(self, path, data, send):
@@ -132,6 +133,15 @@ class Link:
         at = path.carry(loop.time(), len(data))
         if at is not None:
             loop.call_at(at, lambda: None if self.closed else send())
+
+    async def break_for(self, seconds):
+        """Nothing gets through: signalling connections end, and datagrams are lost."""
+        paths, self.broken = (self.up, self.down), True
+        self.up, self.down = Path(loss=1), Path(loss=1)
+        for sink in self.sinks:
+            sink.transport.abort()
+        await asyncio.sleep(seconds)
+        (self.up, self.down), self.broken = paths, False
 
     def command(self, command):
         return ["ip", "netns", "exec", self.name, *command]
@@ -185,7 +195,11 @@ class Link:
             finally:
                 sink.close()
 
+        # Nobody refuses a connection in a broken network: it just doesn't come about.
+        while self.broken:
+            await asyncio.sleep(0.05)
         far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self.http)
+        self.sinks += [writer, far_writer]
         await asyncio.gather(pump(reader, far_writer), pump(far_reader, writer))
 
     async def __aexit__(self, *_):

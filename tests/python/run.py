@@ -20,6 +20,7 @@ import test_link  # noqa: E402,F401
 from person import BLUE, GREEN, RED, Person, leave_all  # noqa: E402
 from server_api import Api  # noqa: E402
 
+import test_data  # noqa: E402,F401
 import test_e2ee  # noqa: E402,F401
 
 

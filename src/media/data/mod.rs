@@ -127,6 +127,7 @@ impl Room {
         bytes: &[u8],
         now: Instant,
     ) {
+        self.participants[slot as usize].heard = now;
         core.counters.data_in += 1;
         core.counters.data_bytes_in += bytes.len() as u64;
         match self.stamp(core, slot, channel, bytes, now) {
