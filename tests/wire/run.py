@@ -15,6 +15,7 @@ import test_http  # noqa: E402,F401
 import test_join  # noqa: E402,F401
 import test_negotiation  # noqa: E402,F401
 import test_shapes  # noqa: E402,F401
+import test_cuts  # noqa: E402,F401
 import test_resume  # noqa: E402,F401
 import test_tracks  # noqa: E402,F401
 import test_layers  # noqa: E402,F401
