@@ -39,7 +39,7 @@ pub struct Envelope<'a> {
 
 /// Who a message comes from, as its receivers are told.
 #[derive(Debug, Clone, Copy)]
-pub struct From<'a> {
+pub struct Sender<'a> {
     /// The stay; empty if hidden.
     pub sid: &'a str,
     /// Who; empty if hidden.
@@ -120,7 +120,7 @@ impl<'a> Envelope<'a> {
     }
 
     /// The message as its receivers get it: whatever it said of its sender is replaced.
-    pub fn stamped(&self, from: From<'_>) -> Result<Arc<[u8]>, Malformed> {
+    pub fn stamped(&self, from: Sender<'_>) -> Result<Arc<[u8]>, Malformed> {
         let mut out =
             Vec::with_capacity(self.bytes.len() + 2 * (from.sid.len() + from.identity.len()) + 16);
         if from.lossy {
@@ -145,7 +145,7 @@ impl<'a> Envelope<'a> {
         Ok(out.into())
     }
 
-    fn stamped_user(&self, user: &[u8], from: From<'_>) -> Result<Vec<u8>, Malformed> {
+    fn stamped_user(&self, user: &[u8], from: Sender<'_>) -> Result<Vec<u8>, Malformed> {
         let mut out = Vec::with_capacity(user.len() + from.sid.len() + from.identity.len() + 8);
         for field in Fields(user) {
             let field = field?;
@@ -264,7 +264,7 @@ mod tests {
     use prost::Message as _;
     use proto::data_packet::Value as Carried;
 
-    const ANNA: From<'_> = From {
+    const ANNA: Sender<'_> = Sender {
         sid: "PA_anna",
         identity: "@anna:example.org",
         lossy: false,
@@ -280,7 +280,7 @@ mod tests {
         }
     }
 
-    fn stamped(packet: &proto::DataPacket, from: From<'_>) -> proto::DataPacket {
+    fn stamped(packet: &proto::DataPacket, from: Sender<'_>) -> proto::DataPacket {
         let bytes = packet.encode_to_vec();
         let envelope = Envelope::read(&bytes).expect("a message");
         let stamped = envelope.stamped(from).expect("a message");
@@ -318,7 +318,7 @@ mod tests {
     #[test]
     #[expect(deprecated, reason = "clients of today still use these fields")]
     fn a_hidden_sender_has_no_name_and_lossy_says_so() {
-        let nobody = From {
+        let nobody = Sender {
             sid: "",
             identity: "",
             lossy: true,

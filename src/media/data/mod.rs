@@ -17,7 +17,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-pub use envelope::{Cargo, Envelope, From, Malformed};
+pub use envelope::{Cargo, Envelope, Malformed, Sender};
 
 use super::counters::Dropped;
 use super::room::Room;
@@ -178,7 +178,7 @@ impl Room {
             return Err(Dropped::DataPrivate);
         }
         let hidden = participant.permissions.hidden;
-        let message = envelope.stamped(From {
+        let message = envelope.stamped(Sender {
             sid: if hidden { "" } else { participant.sid.as_str() },
             identity: if hidden {
                 ""
