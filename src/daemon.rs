@@ -11,6 +11,7 @@ mod descriptors;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,10 +22,11 @@ use tokio::task::{JoinHandle, JoinSet};
 use tracing::{error, info, warn};
 
 use crate::config::Config;
+use crate::directory::events::Events;
 use crate::directory::{self, Directory};
 use crate::ids::WorkerId;
 use crate::metrics;
-use crate::signal::{self, Stats, webhook};
+use crate::signal::{self, Doors, Stats, control, webhook};
 use crate::worker::report::Report;
 use crate::worker::udp::{Bound, Buffers};
 use crate::worker::{self, Handle, Setup};
@@ -59,6 +61,13 @@ pub enum Error {
         /// What the kernel said.
         source: io::Error,
     },
+    /// The control socket could not be made.
+    Control {
+        /// Where.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
     /// The host has no address that clients could send media to.
     NoAddress,
     /// The port of the last worker would be above 65535.
@@ -82,6 +91,11 @@ impl fmt::Display for Error {
                 write!(f, "cannot listen on {address} for {what}: {source}; ")?;
                 f.write_str(remedy(what, source.kind()))
             }
+            Self::Control { path, source } => {
+                let path = path.display();
+                write!(f, "cannot make the control socket {path}: {source}; ")?;
+                f.write_str(socket_remedy(source.kind()))
+            }
             Self::NoAddress => {
                 f.write_str("this host has no address for media but loopback; set media.addresses")
             }
@@ -102,7 +116,10 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Bind { source, .. } | Self::Start(source) | Self::Webhook(source) => Some(source),
+            Self::Bind { source, .. }
+            | Self::Control { source, .. }
+            | Self::Start(source)
+            | Self::Webhook(source) => Some(source),
             Self::NoAddress | Self::NoPort | Self::Worker => None,
         }
     }
@@ -120,6 +137,18 @@ fn remedy(what: &str, kind: io::ErrorKind) -> &'static str {
         (AddrNotAvailable, _) => "this host doesn't have the address; see http.listen",
         (PermissionDenied, _) => "ports below 1024 need CAP_NET_BIND_SERVICE",
         _ => "check the address",
+    }
+}
+
+/// What an operator can do about a control socket that can't be made.
+fn socket_remedy(kind: io::ErrorKind) -> &'static str {
+    use io::ErrorKind::{AddrInUse, AlreadyExists, NotFound, PermissionDenied};
+    match kind {
+        AddrInUse => "stop the daemon that listens there or change control.socket",
+        AlreadyExists => "something else than a socket is there; change control.socket",
+        NotFound => "make its folder first or change control.socket",
+        PermissionDenied => "let this user write to its folder or change control.socket",
+        _ => "check control.socket; a path has 90 bytes at most",
     }
 }
 
@@ -198,7 +227,8 @@ impl Daemon {
         };
         let directory = Arc::new(Directory::new(posts, limits));
         let stats = Arc::new(Stats::default());
-        let (events, webhooks) = webhook::start(&config, &stats).map_err(Error::Webhook)?;
+        let (posts, webhooks) = webhook::start(&config, &stats).map_err(Error::Webhook)?;
+        let (events, listening) = Events::new(posts);
         let mut workers = Vec::new();
         let mut cores = cores(count).into_iter();
         for (sockets, mailbox) in listeners.media.into_iter().zip(mailboxes) {
@@ -222,8 +252,12 @@ impl Daemon {
         };
         tokio::spawn(metrics::serve(listeners.metrics, sources));
         let watches = reports().map(ended).collect();
+        let doors = Doors {
+            http: listeners.http,
+            control: listeners.control.map(|socket| (socket, listening)),
+        };
         let signal = tokio::spawn(signal::serve(
-            listeners.http,
+            doors,
             Arc::clone(&config),
             Arc::clone(&directory),
             stats,
@@ -304,6 +338,7 @@ fn cores(workers: usize) -> Vec<core_affinity::CoreId> {
 struct Listeners {
     http: Vec<TcpListener>,
     metrics: TcpListener,
+    control: Option<control::Listener>,
     /// By worker.
     media: Vec<Vec<Bound>>,
 }
@@ -317,13 +352,14 @@ impl Listeners {
         Ok(Self {
             http,
             metrics: listen("metrics", config.metrics.listen).await?,
+            control: bind_control(config)?,
             media: bind_media(config)?,
         })
     }
 
     fn descriptors(&self) -> usize {
         let media: usize = self.media.iter().map(Vec::len).sum();
-        self.http.len() + 1 + media
+        self.http.len() + 1 + control::CONNECTIONS_MAX + media
     }
 
     fn announce(&self) {
@@ -334,6 +370,9 @@ impl Listeners {
         }
         if let Ok(address) = self.metrics.local_addr() {
             info!(%address, "listening for metrics");
+        }
+        if let Some(socket) = &self.control {
+            info!(path = %socket.path().display(), "listening for control");
         }
         for (worker, sockets) in self.media.iter().enumerate() {
             for bound in sockets {
@@ -351,6 +390,17 @@ async fn listen(what: &'static str, address: SocketAddr) -> Result<TcpListener, 
             address,
             source,
         })
+}
+
+fn bind_control(config: &Config) -> Result<Option<control::Listener>, Error> {
+    let Some(path) = &config.control.socket else {
+        return Ok(None);
+    };
+    let bound = control::Listener::bind(path).map_err(|source| Error::Control {
+        path: path.clone(),
+        source,
+    });
+    bound.map(Some)
 }
 
 fn bind_media(config: &Config) -> Result<Vec<Vec<Bound>>, Error> {

@@ -12,6 +12,7 @@
 //!
 //! What is not here: participants (the shard knows them), and other nodes.
 
+pub mod events;
 pub mod notices;
 mod questions;
 

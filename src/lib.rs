@@ -7,8 +7,8 @@
 //!  | signal         |          one room = one worker   | worker (a thread each)   |
 //!  |  http  grant   |   +-----------+  Command, mail   |  udp: batches in and out |
 //!  |  livekit       +-->| directory +----------------->|  the turn, the clock     |
-//!  |   join session |   +-----------+                  | +----------------------+ |
-//!  |   request wire |<------------- Notice ------------+ | Shard (media), no IO | |
+//!  |  control       |   +-----------+                  | +----------------------+ |
+//!  |  room_service  |<------------- Notice ------------+ | Shard (media), no IO | |
 //!  +----------------+                                  | |  rooms, participants | |
 //!                                                      | |                      | |
 //!  +----------------+                                  | |  peer   |   leg      | |
@@ -72,6 +72,7 @@
 //! | an older client gets no offer, or too many | `media/downlink.rs`, `media/negotiation.rs` |
 //! | the server API refuses a call | `signal/room_service.rs`, `signal/grant.rs` |
 //! | somebody who was removed comes back | `signal/revocation.rs` |
+//! | a program at the control socket is refused, or its participant | `signal/control/` |
 //! | what such a call does to a room | `media/administration.rs`, `media/permitting.rs` |
 //! | an event that never came, or in the wrong order | `signal/webhook.rs`, `media/room.rs` |
 //! | the wrong codec, none, or one somebody can't read | `media/payload_type.rs`, `media/sdp.rs` |

@@ -1,6 +1,7 @@
 //! The command line: what can be asked for, and which exit code answers.
 
 mod config;
+mod ctl;
 mod log;
 mod serve;
 mod token;
@@ -24,6 +25,8 @@ struct Cli {
 pub enum Command {
     /// Run the daemon.
     Serve(serve::Serve),
+    /// Control a running daemon by its control socket.
+    Ctl(ctl::Ctl),
     /// Print a token for a participant.
     Token(token::Token),
     /// Check a configuration file as `serve --config FILE` would read it.
@@ -81,6 +84,7 @@ pub fn parse() -> Result<Command, ExitCode> {
 pub fn run(command: Command) -> ExitCode {
     let done = match command {
         Command::Serve(serve) => serve.run(),
+        Command::Ctl(ctl) => ctl.run(),
         Command::Token(token) => token.run(),
         Command::CheckConfig(check) => check.run(),
         Command::Config(config) => config.run(),

@@ -147,6 +147,11 @@ sections! {
         /// How long tokens of a removed participant are refused.
         revocation_time: Duration, SECOND, 366 * DAY;
     }
+    /// The node in the hands of programs on this host.
+    control: Control {
+        /// Where the Unix socket is; none for nowhere.
+        socket: Option<PathBuf>;
+    }
     /// Events for other programs.
     webhook: Webhook {
         /// Where events are posted; empty for nowhere.

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use hyper::Uri;
@@ -233,6 +234,19 @@ impl Parameter for Option<String> {
         let text = value.as_str();
         let text = text.ok_or_else(|| format!("{value} is not a text in quotes"))?;
         Ok(Some(text.to_owned()).filter(|text| !text.is_empty()))
+    }
+}
+
+/// An empty text is none.
+impl Parameter for Option<PathBuf> {
+    fn from_toml(value: &Value) -> Result<Self, String> {
+        let text = Option::<String>::from_toml(value)?.map(PathBuf::from);
+        match text {
+            Some(path) if !path.is_absolute() => Err(format!(
+                "{value} is no absolute path; write \"/run/stellwerk/control\""
+            )),
+            text => Ok(text),
+        }
     }
 }
 

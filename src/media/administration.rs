@@ -118,12 +118,14 @@ impl RoomRequest {
             Self::Participant(identity) | Self::Remove(identity) => Some(identity),
             Self::Mute { participant, .. }
             | Self::Change { participant, .. }
-            | Self::Subscribe { participant, .. } => Some(participant),
+            | Self::Subscribe { participant, .. }
+            | Self::Adjust { participant, .. } => Some(participant),
             Self::Create(_)
             | Self::Describe
             | Self::Delete
             | Self::SetMetadata(_)
             | Self::Participants
+            | Self::Measure
             | Self::SendData(_) => None,
         }
     }
@@ -167,6 +169,7 @@ impl Room {
                 self.set_metadata(core, text);
             }
             RoomRequest::SendData(data) => return self.distribute(core, &data, now),
+            RoomRequest::Measure => return Ok(Fact::Media(Box::new(self.facts(now)))),
             _ => {}
         }
         Ok(Fact::Room(Box::new(self.info(core))))
@@ -217,6 +220,12 @@ impl Room {
                 tracks, subscribed, ..
             } => {
                 self.update_subscriptions(core, slot, &tracks, subscribed, now);
+                return Ok(Fact::Done);
+            }
+            RoomRequest::Adjust {
+                tracks, settings, ..
+            } => {
+                self.update_settings(core, slot, &tracks, settings, now);
                 return Ok(Fact::Done);
             }
             _ => {}

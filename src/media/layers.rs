@@ -163,8 +163,7 @@ impl Layers {
         }
     }
 
-    /// The layer that is forwarded now.
-    #[cfg(test)]
+    /// The stream that is forwarded now.
     pub fn current(&self) -> Option<Layer> {
         match &self.state {
             State::Forwarding { current, .. } => Some(current.layer),

@@ -1,11 +1,12 @@
 //! The language between signalling and media: [`Command`] goes in, [`Notice`] comes out.
 //!
-//! It is in-process and knows neither protobuf nor JSON; every adapter (LiveKit today, a control
-//! socket later) translates its own protocol to these words and back. Commands of a participant
+//! It is in-process and knows neither protobuf nor JSON; every adapter (LiveKit, the control
+//! socket) translates its own protocol to these words and back. Commands of a participant
 //! are addressed by its [`SessionKey`], and so are notices. What is asked of a room as a whole has
 //! words of its own: [`administration`].
 
 pub mod administration;
+pub mod facts;
 mod notice;
 
 use std::collections::BTreeMap;

@@ -16,6 +16,7 @@ pub mod dtls;
 pub mod dynacast;
 mod egress;
 pub mod estimator;
+mod facts;
 pub mod fixed_keys;
 mod forwarding;
 pub mod keyframe;

@@ -99,7 +99,7 @@ impl Track {
     }
 
     /// How many sizes of the picture there are, each in its own stream or all in one.
-    fn sizes(&self) -> usize {
+    pub fn sizes(&self) -> usize {
         match self.layers.len() {
             1 if self.codec.is_layered() => {
                 let announced = self.info.announced.layers.len();
@@ -167,10 +167,8 @@ impl Track {
     pub fn rates(&self, now: Instant) -> [[Bitrate; TEMPORAL_MAX]; Layer::COUNT_MAX] {
         let mut rates = [[Bitrate::ZERO; TEMPORAL_MAX]; Layer::COUNT_MAX];
         let new = now.saturating_duration_since(self.resumed) < SETTLING;
-        let single = self.layers.len() == 1;
         for (at, rate) in rates.iter_mut().enumerate().take(self.sizes()) {
-            let (stream, inner) = if single { (0, at) } else { (at, 0) };
-            let stream = &self.layers[stream];
+            let (stream, inner) = self.place(at);
             *rate = stream.rates(inner, now);
             if new && !stream.is_live(inner, now) {
                 let announced = self.info.announced.layers.get(at);
@@ -179,6 +177,14 @@ impl Track {
             }
         }
         rates
+    }
+
+    /// Where the size `at` is found: its stream, and its spatial layer in that.
+    pub fn place(&self, at: usize) -> (&Stream, usize) {
+        match self.layers.len() {
+            1 => (&self.layers[0], at),
+            _ => (&self.layers[at], 0),
+        }
     }
 
     /// The stream of `layer`.
@@ -230,7 +236,7 @@ impl Stream {
     }
 
     /// What it costs up to a spatial and each temporal layer; zero for those that don't come.
-    fn rates(&self, spatial: usize, now: Instant) -> [Bitrate; TEMPORAL_MAX] {
+    pub fn rates(&self, spatial: usize, now: Instant) -> [Bitrate; TEMPORAL_MAX] {
         let mut total = Bitrate::ZERO;
         std::array::from_fn(|temporal| {
             let own = self.rates[spatial][temporal].rate(now);

@@ -416,6 +416,12 @@ impl Page {
             ("outcome", &["ok", "error"]),
             &[read(&signal.api_calls), read(&signal.api_errors)],
         );
+        self.counters(
+            "control_requests_total",
+            "Requests of the control socket, by outcome.",
+            ("outcome", &["ok", "error"]),
+            &[read(&signal.control_requests), read(&signal.control_errors)],
+        );
         self.counter(
             "revocations_forgotten_total",
             "Removals of participants that were forgotten before their time.",

@@ -25,8 +25,6 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use super::livekit::JOIN_TIMEOUT;
 use super::metered::Metered;
 use super::{Signal, Stats, collapse_slashes, router};
-use crate::config::Config;
-use crate::directory::Directory;
 
 /// Bytes of a request head: a token of 16 KiB and an uncompressed join of 20 KiB in base64 fit.
 /// A longer head is answered with 431, or 414 when the URI alone is too long.
@@ -44,14 +42,13 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 
 /// Takes connections on `listeners` until `stop` turns true, and returns when the last of them has
-/// ended. Sessions end when their shard says so: [`Directory::shut_down`] makes it.
-pub async fn serve(
+/// ended.
+pub(super) async fn serve(
     listeners: Vec<TcpListener>,
-    config: Arc<Config>,
-    directory: Arc<Directory>,
-    stats: Arc<Stats>,
+    signal: Arc<Signal>,
     stop: watch::Receiver<bool>,
 ) {
+    let config = &signal.config;
     let connections = config.http.connections.min(Semaphore::MAX_PERMITS);
     let connections = u32::try_from(connections).unwrap_or(u32::MAX);
     let slots = Arc::new(Semaphore::new(connections as usize));
@@ -63,9 +60,9 @@ pub async fn serve(
         header_timeout: config.http.header_timeout,
         // A message of the largest size and what a join brings fit without a pause.
         burst: config.limits.signal_message_bytes.get().saturating_mul(2),
-        router: router(Arc::new(Signal::new(config, directory, stats.clone()))),
+        stats: signal.stats.clone(),
+        router: router(signal),
         slots: slots.clone(),
-        stats,
         stop,
     });
     let loops: Vec<_> = listeners
@@ -165,7 +162,7 @@ async fn accept(listener: TcpListener, front: Arc<Front>) {
 }
 
 /// Returns when the daemon stops. A dropped sender counts as stop: nobody could say it any more.
-async fn stopped(stop: &mut watch::Receiver<bool>) {
+pub(super) async fn stopped(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 

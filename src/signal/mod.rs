@@ -2,10 +2,11 @@
 //!
 //! [`serve`] takes connections (`http`), the routes below lead to an adapter (`livekit` for
 //! clients, `room_service` for the programs of operators), and an adapter speaks with shards
-//! through the directory. [`webhook`] carries what happens in rooms to such programs. What is not
-//! here: TLS for those who come (a proxy's work), RTP, and, but for `revocation`, anything that
-//! outlives a connection.
+//! through the directory. [`control`] is one more, on a Unix socket. [`webhook`] carries what
+//! happens in rooms to such programs. What is not here: TLS for those who come (a proxy's work),
+//! RTP, and, but for `revocation`, anything that outlives a connection.
 
+pub mod control;
 pub mod grant;
 pub mod livekit;
 
@@ -27,14 +28,46 @@ use axum::http::{Method, StatusCode, Uri};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
 
-pub use http::serve;
 pub use stats::Stats;
 
 use crate::config::Config;
 use crate::directory::Directory;
+use crate::directory::events::Listening;
 use grant::Verifier;
 use revocation::Revocations;
+
+/// What somebody can come in by, bound already.
+pub struct Doors {
+    /// For clients, and for programs with a token.
+    pub http: Vec<TcpListener>,
+    /// For programs on this host, and where they hear of events.
+    pub control: Option<(control::Listener, Listening)>,
+}
+
+/// Takes connections until `stop` turns true, and returns when the last of them has ended.
+/// Sessions end when their shard says so: [`Directory::shut_down`] makes it.
+pub async fn serve(
+    doors: Doors,
+    config: Arc<Config>,
+    directory: Arc<Directory>,
+    stats: Arc<Stats>,
+    stop: watch::Receiver<bool>,
+) {
+    let signal = Arc::new(Signal::new(config, directory, stats));
+    let controlled = doors.control.map(|(socket, events)| {
+        let serving = control::serve(socket, signal.clone(), events, stop.clone());
+        tokio::spawn(serving)
+    });
+    http::serve(doors.http, signal, stop).await;
+    if let Some(controlled) = controlled
+        && let Err(error) = controlled.await
+    {
+        tracing::error!("the control socket ended: {error}");
+    }
+}
 
 /// What every request may need.
 struct Signal {

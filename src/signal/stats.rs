@@ -58,6 +58,10 @@ pub struct Stats {
     pub api_calls: AtomicU64,
     /// Calls of the server API that were refused or failed.
     pub api_errors: AtomicU64,
+    /// Requests of the control socket that were carried out, or handed to a participant.
+    pub control_requests: AtomicU64,
+    /// Requests of the control socket that were refused or failed.
+    pub control_errors: AtomicU64,
     /// Removals forgotten before their time, because there were too many.
     pub revocations_forgotten: AtomicU64,
     /// Events that a webhook took.

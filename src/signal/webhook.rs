@@ -31,6 +31,7 @@ use super::grant::seal;
 use super::livekit::wire;
 use super::{Stats, unix_now};
 use crate::config::{Config, Secret};
+use crate::directory::events::Posts;
 use crate::media::message::ParticipantInfo;
 use crate::media::message::administration::{Event, Happened};
 
@@ -55,9 +56,6 @@ const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a signature is good.
 const SIGNATURE_LIFE: Duration = Duration::from_secs(300);
 
-/// Where workers send events, if anybody wants them.
-pub type Events = Option<mpsc::Sender<Box<Event>>>;
-
 /// One event, ready to be posted anywhere.
 #[derive(Clone)]
 struct Post {
@@ -79,7 +77,7 @@ struct Queue {
 
 /// Starts the task that posts events, which ends when no worker is left and the last event is
 /// delivered or given up. Without an address nothing is posted, and no certificate is read.
-pub fn start(config: &Config, stats: &Arc<Stats>) -> io::Result<(Events, JoinHandle<()>)> {
+pub fn start(config: &Config, stats: &Arc<Stats>) -> io::Result<(Option<Posts>, JoinHandle<()>)> {
     let urls = &config.webhook.urls;
     let named = config.webhook.key.as_deref();
     let key = match named {

@@ -37,6 +37,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Sleep;
 
+use crate::directory::events::Events;
 use crate::directory::notices::{self, Unsent};
 use crate::directory::{Directory, Mail, Seat};
 use crate::ids::{SessionKey, WorkerId};
@@ -77,8 +78,8 @@ pub struct Setup {
     pub mailbox: mpsc::Receiver<Mail>,
     /// Learns of opened and closed rooms.
     pub directory: Arc<Directory>,
-    /// Where events go, if anybody wants them.
-    pub events: Option<mpsc::Sender<Box<Event>>>,
+    /// Where events go.
+    pub events: Events,
 }
 
 /// The outside of a running worker.
@@ -153,7 +154,7 @@ struct Worker {
     stays: HashMap<SessionKey, Stay>,
     /// Who waits for an answer. The shard answers at once, so there are hardly ever two.
     asked: HashMap<Ticket, (oneshot::Sender<Answer>, Option<Arc<Seat>>)>,
-    events: Option<mpsc::Sender<Box<Event>>>,
+    events: Events,
     /// Sessions that don't read; emptied at the end of each drain.
     unread: Vec<SessionKey>,
     deadline: Instant,
@@ -405,11 +406,7 @@ impl Worker {
 
     /// Hands an event on without waiting: what doesn't fit is lost, and counted.
     fn publish(&mut self, event: Box<Event>) {
-        if let Some(events) = &self.events
-            && events.try_send(event).is_err()
-        {
-            self.tally.events_lost += 1;
-        }
+        self.tally.events_lost += u64::from(!self.events.publish(event));
     }
 
     /// Hands a notice on without waiting: a session that doesn't read is cut off, so that nobody

@@ -35,7 +35,7 @@ fn worker() -> Worker {
         },
         mailbox: mpsc::channel(1).1,
         directory: Arc::new(Directory::new(Vec::new(), limits)),
-        events: None,
+        events: Events::new(None).0,
     };
     let reporter = watch::channel(Report::empty(Instant::now())).0;
     Worker::new(setup, reporter).unwrap()

@@ -3,14 +3,15 @@
 //!
 //! A [`Question`] is addressed to a room by its name and carries a [`Ticket`]; exactly one
 //! [`Answer`] with that ticket comes back, without any wait. An [`Event`] comes unasked. Adapters
-//! (the room service and webhooks today, a control socket later) translate both.
+//! (the room service, webhooks, the control socket) translate both.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{ParticipantInfo, Permissions, Refusal, RoomInfo, TrackInfo};
+use super::facts::RoomFacts;
+use super::{ParticipantInfo, Permissions, Refusal, RoomInfo, TrackInfo, TrackSettings};
 use crate::ids::{Identity, ParticipantSid, RoomName, TrackSid};
 
 /// Names a question for whoever asked it; never used twice.
@@ -74,6 +75,18 @@ pub enum RoomRequest {
         /// The wish.
         subscribed: bool,
     },
+    /// Says how a participant wants to have tracks, as it could itself. Answered with
+    /// [`Fact::Done`].
+    Adjust {
+        /// Who.
+        participant: Identity,
+        /// Tracks of others.
+        tracks: Vec<TrackSid>,
+        /// The wish.
+        settings: TrackSettings,
+    },
+    /// What is measured of its media. Answered with [`Fact::Media`].
+    Measure,
     /// Sends data to participants. Answered with [`Fact::Done`], whether or not it arrives.
     SendData(Box<Data>),
 }
@@ -160,6 +173,7 @@ pub enum Fact {
     Participant(Arc<ParticipantInfo>),
     Participants(Vec<Arc<ParticipantInfo>>),
     Track(Box<TrackInfo>),
+    Media(Box<RoomFacts>),
 }
 
 /// The other kind.

@@ -8,7 +8,10 @@ use crate::media::message::administration::{
     Answer, Event, Fact, Happened, Profile, ProfileRefusal, Question, RoomOptions, RoomRefusal,
     RoomRequest, Ticket,
 };
-use crate::media::message::{Command, LeaveReason, Notice, ParticipantState};
+use crate::media::message::facts::RoomFacts;
+use crate::media::message::{
+    Command, LeaveReason, Notice, ParticipantState, Quality, TrackSettings,
+};
 
 use super::track::Medium;
 
@@ -27,6 +30,13 @@ impl Call {
         let (answered, answer) = self.answers.last().expect("an answer at once");
         assert_eq!(*answered, ticket);
         answer.clone()
+    }
+
+    fn measure(&mut self) -> RoomFacts {
+        match self.ask_room(RoomRequest::Measure) {
+            Ok(Fact::Media(facts)) => *facts,
+            other => panic!("{other:?}"),
+        }
     }
 
     fn create(&mut self, change: impl FnOnce(&mut RoomOptions)) -> Answer {
@@ -248,4 +258,46 @@ fn a_profile_is_bounded_with_what_is_there_already() {
     assert_eq!(set("b", "1"), Err(over));
     assert!(set("a", "").is_ok());
     assert!(set("b", "1").is_ok());
+}
+
+#[test]
+fn a_room_says_what_comes_in_and_goes_out_and_what_is_chosen() {
+    let mut call = Call::new();
+    let (anna, ben) = (call.enter("anna"), call.enter("ben"));
+    let track = call.publish(anna, Medium::simulcast("camera"));
+    call.until(|call| !call[ben].received_of(&track).is_empty());
+    call.run(3000);
+    let facts = call.measure();
+    let [published] = &facts.tracks[..] else {
+        panic!("{facts:?}");
+    };
+    assert_eq!((&published.sid, published.subscribers), (&track, 1));
+    let rates = published.layers.iter().map(|layer| layer.bitrate.as_bps());
+    assert!(rates.clone().all(|rate| rate > 0) && rates.len() == 3);
+    assert!(published.layers.iter().all(|layer| layer.rid.is_some()));
+    let leg = facts
+        .legs
+        .iter()
+        .find(|leg| leg.participant == "ben".into());
+    let leg = leg.expect("ben is there");
+    assert!(leg.connected && leg.estimate.as_bps() > 0);
+    let [subscription] = &leg.subscriptions[..] else {
+        panic!("{leg:?}");
+    };
+    assert!(subscription.packets > 0 && subscription.mid.is_some());
+    assert_eq!(subscription.wanted, 2);
+
+    let mut settings = TrackSettings::initial(false);
+    settings.quality = Quality::Low;
+    let adjust = RoomRequest::Adjust {
+        participant: "ben".into(),
+        tracks: vec![track.clone()],
+        settings,
+    };
+    assert_eq!(call.ask_room(adjust), Ok(Fact::Done));
+    call.run(2000);
+    let facts = call.measure();
+    let subscriptions = facts.legs.iter().flat_map(|leg| &leg.subscriptions);
+    let layers: Vec<_> = subscriptions.map(|it| (it.wanted, it.forwarded)).collect();
+    assert_eq!(layers, [(0, Some(0))]);
 }

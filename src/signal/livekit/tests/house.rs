@@ -26,7 +26,7 @@ use crate::ids::{Identity, RoomName, SessionKey};
 use crate::media::message::administration::{ProfileRefusal, RoomRefusal};
 use crate::media::message::*;
 use crate::signal::grant::Grant;
-use crate::signal::{Stats, serve, unix_now};
+use crate::signal::{Doors, Stats, serve, unix_now};
 
 /// Nothing here takes longer, however busy the machine.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -68,7 +68,10 @@ impl House {
         let address = listener.local_addr().unwrap();
         let config = Arc::new(config);
         let serve = serve(
-            vec![listener],
+            Doors {
+                http: vec![listener],
+                control: None,
+            },
             config,
             directory.clone(),
             stats.clone(),

@@ -1,0 +1,115 @@
+//! What a room says of its media when it is asked: figures that are there anyway, read off.
+
+use std::time::Instant;
+
+use super::TrackKey;
+use super::message::Kind;
+use super::message::facts::{LayerFacts, LegFacts, RoomFacts, SubscriptionFacts, TrackFacts};
+use super::participant::Participant;
+use super::room::Room;
+use super::subscription::{Outgoing, Subscription};
+use super::track::Track;
+use crate::units::Bitrate;
+
+impl Room {
+    /// All tracks and legs.
+    pub fn facts(&mut self, now: Instant) -> RoomFacts {
+        let publisher = |track: &Track| &self.participants[track.publisher as usize];
+        let tracks = self.tracks.iter();
+        let tracks = tracks.map(|(_, track)| track.facts(publisher(track), now));
+        let tracks = tracks.collect();
+        let legs = self.participants.iter_mut();
+        let legs =
+            legs.map(|(_, participant)| participant.leg_facts(|key| &self.tracks[key.0 as usize]));
+        RoomFacts {
+            tracks,
+            legs: legs.collect(),
+        }
+    }
+}
+
+impl Track {
+    fn facts(&self, publisher: &Participant, now: Instant) -> TrackFacts {
+        let layer = |at: usize| {
+            let (stream, inner) = self.place(at);
+            let rates = stream.rates(inner, now);
+            LayerFacts {
+                rid: self.rids.get(at).cloned(),
+                ssrc: stream.ssrc,
+                // Each temporal layer counts with those below it, and is zero if it isn't there.
+                bitrate: rates.into_iter().max().unwrap_or(Bitrate::ZERO),
+            }
+        };
+        TrackFacts {
+            sid: self.info.sid.clone(),
+            publisher: publisher.identity.clone(),
+            kind: self.kind(),
+            source: self.info.announced.source,
+            codec: self.codec,
+            muted: self.info.announced.muted,
+            mid: self.info.mid.clone(),
+            layers: (0..self.sizes()).map(layer).collect(),
+            subscribers: self.subscribers.len(),
+        }
+    }
+}
+
+impl Participant {
+    fn leg_facts<'a>(&mut self, track: impl Fn(TrackKey) -> &'a Track) -> LegFacts {
+        let owned = |(mid, key): (&str, TrackKey)| (key, mid.to_owned());
+        let mids: Vec<_> = match &self.downlink {
+            Some(downlink) => downlink.carrying().map(owned).collect(),
+            None => self.sections.carrying().map(owned).collect(),
+        };
+        let subscriptions = self.leg.subscriptions().map(|subscription| {
+            let key = subscription.track;
+            let mid = mids.iter().find(|(carried, _)| *carried == key);
+            subscription.facts(track(key), mid.map(|(_, mid)| mid.clone()))
+        });
+        let subscriptions = subscriptions.collect();
+        let estimator = self.leg.estimator();
+        let (estimate, round_trip) = (estimator.estimate(), estimator.rtt());
+        LegFacts {
+            participant: self.identity.clone(),
+            sid: self.sid.clone(),
+            connected: self.leg.is_connected(),
+            estimate,
+            round_trip,
+            share: self.link.share,
+            subscriptions,
+        }
+    }
+}
+
+impl Subscription {
+    fn facts(&self, track: &Track, mid: Option<String>) -> SubscriptionFacts {
+        let outgoing = self.outgoing.as_ref();
+        SubscriptionFacts {
+            track: track.info.sid.clone(),
+            mid,
+            ssrc: outgoing.map(|outgoing| outgoing.ssrc.get()),
+            disabled: self.settings.disabled,
+            wanted: self.wanted_layer(track).0,
+            allowed: self.granted.map(|grant| (grant.layer.0, grant.temporal)),
+            forwarded: outgoing.and_then(|outgoing| outgoing.forwarded(track)),
+            packets: outgoing.map_or(0, |outgoing| outgoing.packets),
+            octets: outgoing.map_or(0, |outgoing| outgoing.octets),
+        }
+    }
+}
+
+impl Outgoing {
+    /// The size of the picture that is forwarded now.
+    fn forwarded(&self, track: &Track) -> Option<u8> {
+        if track.kind() == Kind::Audio {
+            return None;
+        }
+        let stream = self.layers.current()?;
+        let highest = track.sizes().saturating_sub(1) as u8;
+        // The layers of a stream that holds all sizes are told apart by the cut.
+        Some(match track.layers.len() {
+            1 => self.layers.cut().spatial.min(highest),
+            _ => stream.0,
+        })
+    }
+}
