@@ -158,12 +158,16 @@ impl Ctl {
             return Ok(path.clone());
         }
         let sources = super::config::sources(false, self.config.as_deref());
-        Config::load(&sources)?.config.control.socket.ok_or_else(|| {
-            let text = "no control socket is configured: set control.socket \
+        Config::load(&sources)?
+            .config
+            .control
+            .socket
+            .ok_or_else(|| {
+                let text = "no control socket is configured: set control.socket \
                         (STELLWERK_CONTROL_SOCKET) for the daemon and here, or name it with \
                         --socket";
-            Failure::Usage(text.to_owned())
-        })
+                Failure::Usage(text.to_owned())
+            })
     }
 }
 

@@ -245,7 +245,7 @@ impl Room {
         let changed = self.set_profile(core, slot, profile)?;
         let permitted = permissions.is_some_and(|may| self.permit(core, slot, may, now));
         if changed || permitted {
-            self.changed_for_all(core, slot);
+            self.changed_for_all(core, slot, now);
         }
         Ok(())
     }

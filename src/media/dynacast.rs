@@ -84,6 +84,20 @@ impl Room {
             // whoever wants one takes its first key frame.
             track.resumed = now;
         }
+        core.counters.demands += 1;
+        self.say_demand(core, key, wanted);
+    }
+
+    /// Tells the publisher of a video again what it was told, in case it has not heard.
+    pub fn repeat_demand(&mut self, core: &mut Core, key: TrackKey) {
+        let told = self[key].dynacast.told;
+        if self[key].kind() == Kind::Video {
+            self.say_demand(core, key, told);
+        }
+    }
+
+    fn say_demand(&self, core: &mut Core, key: TrackKey, wanted: Option<Quality>) {
+        let track = &self[key];
         // Subscribers get the first codec; nobody gets a backup.
         let by_codec = std::iter::once(wanted).chain(std::iter::repeat(None));
         let codecs = track.info.announced.codecs.iter().zip(by_codec);
@@ -92,8 +106,7 @@ impl Room {
             track: track.info.sid.clone(),
             codecs: codecs.collect(),
         };
-        let session = self.participants[self[key].publisher as usize].session;
-        core.counters.demands += 1;
+        let session = self.participants[track.publisher as usize].session;
         core.notify(session, notice);
     }
 

@@ -52,6 +52,12 @@ impl<T: Copy + PartialEq> Known<T> {
         }
     }
 
+    /// As if these values were known, ascending by slot.
+    pub fn assumed(values: impl Iterator<Item = (u32, ParticipantSid, T)>) -> Self {
+        let fact = |(slot, about, value)| Fact { slot, about, value };
+        Self(values.map(fact).collect())
+    }
+
     /// Whether nothing is known of anybody.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

@@ -214,6 +214,8 @@ pub enum Request {
     },
     /// The participant goes.
     Leave,
+    /// Its client can't be spoken with any further: the stay ends, and this is why.
+    End(Departure),
     /// Says who may have its tracks; `None` is everybody.
     Restrict(Option<Vec<Allowance>>),
     /// Changes the features of an own audio track. Unknown tracks are ignored, here and below.

@@ -6,6 +6,7 @@
 
 mod administration;
 pub mod allocator;
+mod announcing;
 pub mod batch;
 pub mod codec;
 pub mod counters;

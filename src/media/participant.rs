@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::TrackKey;
+use super::announcing::News;
 use super::codec::Codec;
 use super::data::Mailbox;
 use super::downlink::Downlink;
@@ -109,7 +110,9 @@ pub struct Participant {
     /// Tracks it was told it may not have.
     pub denied: HashSet<TrackKey>,
     /// Tracks it asked for which aren't there, and since when. Bounded by [`WISHES_MAX`].
-    pub sought: Vec<(TrackSid, Instant)>,
+    pub sought: HashMap<TrackSid, Instant>,
+    /// What of it others are still to be told.
+    pub news: News,
     /// As others see it now, made when first asked for.
     pub info: OnceCell<Arc<ParticipantInfo>>,
     /// RTP packets taken in the current second, and when it began.

@@ -33,16 +33,16 @@ pub const TWCC_URI: &str =
 impl Codecs {
     /// Reads what `answer` names and keeps what it doesn't.
     pub fn read(&mut self, answer: &str) {
-        let parameters = |wanted: u8| {
-            let mut all = answer.lines().filter_map(|it| attribute(it, "a=fmtp:"));
-            all.find_map(|(pt, text)| (pt == wanted).then_some(text))
-        };
+        let mut parameters = [None; 256];
+        for (pt, text) in answer.lines().filter_map(|it| attribute(it, "a=fmtp:")) {
+            parameters[usize::from(pt)].get_or_insert(text);
+        }
         for line in answer.lines() {
             if let Some((pt, name)) = attribute(line, "a=rtpmap:") {
                 let format = match codec_of(name) {
                     Some(Codec::H264) => {
-                        h264::Format::from_fmtp(parameters(pt).unwrap_or_default())
-                            .map(Format::H264)
+                        let parameters = parameters[usize::from(pt)].unwrap_or_default();
+                        h264::Format::from_fmtp(parameters).map(Format::H264)
                     }
                     other => other.map(Format::Plain),
                 };

@@ -93,6 +93,8 @@ pub struct Peer {
     counted: Vec<Counted>,
     /// The client's data channels: reliable, lossy.
     channels: [Option<ChannelId>; 2],
+    /// Its channel for data tracks, on which nothing comes.
+    data_track: Option<ChannelId>,
     /// What our own offer changes, until its answer has come.
     pending: Option<SdpPendingOffer>,
     /// The client said goodbye.
@@ -145,6 +147,7 @@ impl Peer {
             keys,
             counted: Vec::new(),
             channels: [None; 2],
+            data_track: None,
             pending: None,
             closed: false,
         })
@@ -321,19 +324,23 @@ impl Peer {
             }
             Event::ChannelOpen(id, label) => match Channel::of(&label) {
                 Some(channel) => {
-                    self.channels[channel as usize] = Some(id);
+                    let former = self.channels[channel as usize].replace(id);
+                    self.close_channel(former);
                     if let Some(mut opened) = self.rtc.channel(id) {
                         opened.set_buffered_amount_low_threshold(CHANNEL_BYTES_LOW);
                     }
                     events.push(PeerEvent::ChannelOpen(channel));
                 }
                 // Clients open it without asking, and complain when it closes.
-                None if label == DATA_TRACK_LABEL => {}
+                None if label == DATA_TRACK_LABEL => {
+                    let former = self.data_track.replace(id);
+                    self.close_channel(former);
+                }
                 // Nobody listens there. Closing it keeps their number small.
                 None => self.rtc.direct_api().close_data_channel(id),
             },
             Event::ChannelClose(id) => {
-                for channel in &mut self.channels {
+                for channel in self.channels.iter_mut().chain([&mut self.data_track]) {
                     channel.take_if(|open| *open == id);
                 }
             }
@@ -351,6 +358,13 @@ impl Peer {
                 events.push(PeerEvent::Closed);
             }
             _ => {}
+        }
+    }
+
+    /// One channel of each label is enough, and all of them are looked at for every message.
+    fn close_channel(&mut self, former: Option<ChannelId>) {
+        if let Some(former) = former {
+            self.rtc.direct_api().close_data_channel(former);
         }
     }
 

@@ -1,7 +1,7 @@
 //! What others see of a participant beside its tracks: name, metadata, attributes. It may change
 //! them itself if its token says so; operators always may.
 
-use std::sync::Arc;
+use std::time::Instant;
 
 use super::message::Notice;
 use super::message::administration::{Profile, ProfileRefusal};
@@ -19,6 +19,7 @@ impl Room {
         slot: u32,
         request_id: u32,
         profile: Box<Profile>,
+        now: Instant,
     ) {
         let participant = &self.participants[slot as usize];
         let session = participant.session;
@@ -37,7 +38,7 @@ impl Room {
         }
         // The client waits until it sees itself changed, so it is told even if nothing is new.
         if result.is_ok() {
-            self.changed_for_all(core, slot);
+            self.changed_for_all(core, slot, now);
         }
     }
 
@@ -79,13 +80,5 @@ impl Room {
             participant.metadata = metadata;
         }
         Ok(!says_nothing)
-    }
-
-    /// Something changed that the participant itself wants to see as well.
-    pub fn changed_for_all(&mut self, core: &mut Core, slot: u32) {
-        self.changed(core, slot);
-        let info = self.info_of(slot);
-        let session = self.participants[slot as usize].session;
-        core.notify(session, Notice::Participant(Arc::clone(&info)));
     }
 }

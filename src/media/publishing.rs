@@ -292,6 +292,7 @@ impl Room {
         core: &mut Core,
         slot: u32,
         sid: &TrackSid,
+        now: Instant,
         change: impl FnOnce(&mut AddTrack),
     ) {
         let pending = &mut self.participants[slot as usize].pending;
@@ -301,7 +302,7 @@ impl Room {
         let own = |key: &&TrackKey| self[**key].publisher == slot;
         if let Some(key) = self.by_sid.get(sid).filter(own).copied() {
             change(&mut self[key].info.announced);
-            self.changed(core, slot);
+            self.changed_soon(core, slot, now);
         }
     }
 
@@ -329,7 +330,7 @@ impl Room {
         }
         track.resume(now);
         let subscribers = track.subscribers.clone();
-        self.changed(core, slot);
+        self.changed_soon(core, slot, now);
         for subscriber in subscribers {
             if muted {
                 let leg = &mut self.participants[subscriber.participant as usize].leg;

@@ -17,6 +17,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::known::Known;
 use super::message::{
     Departure, LeaveAction, LeaveReason, Notice, ParticipantInfo, ParticipantState, Resumed,
     SignalEnd, Sync, TrackSettings,
@@ -46,7 +47,10 @@ impl Departed {
         self.0.push_back((now, info));
     }
 
-    fn since(&self, earliest: Instant) -> impl Iterator<Item = &Arc<ParticipantInfo>> {
+    fn since(&self, joined: Instant, now: Instant) -> impl Iterator<Item = &Arc<ParticipantInfo>> {
+        let earliest = now
+            .checked_sub(Self::KEPT)
+            .map_or(joined, |at| at.max(joined));
         let lately = self.0.iter().filter(move |(at, _)| *at >= earliest);
         lately.map(|(_, info)| info)
     }
@@ -84,7 +88,7 @@ impl Room {
         let joined = self.participants[slot as usize].joined;
         let gone = self
             .departed
-            .since(joined)
+            .since(joined, now)
             .filter(|info| !self.by_identity.contains_key(&info.identity));
         let resumed = Resumed {
             room: self.info(core),
@@ -115,8 +119,23 @@ impl Room {
                 core.notify(session, notice);
             }
         }
+        for key in participant.published.clone() {
+            self.repeat_demand(core, key);
+        }
+        self.forget_what_is_known(slot);
         self.ask_for_sections(core, slot, now);
         self.restart_downlink(core, slot, now);
+    }
+
+    /// What the client was told lately may not have reached it, so it is told all of it anew; who
+    /// doesn't speak is told as one who has stopped.
+    fn forget_what_is_known(&mut self, slot: u32) {
+        let others = self.participants.iter();
+        let others = others.map(|(other, who)| (other as u32, who.sid.clone(), u8::MAX));
+        let speakers = Known::assumed(others);
+        let participant = &mut self.participants[slot as usize];
+        participant.speakers = speakers;
+        participant.qualities = Known::default();
     }
 
     /// A client that resumed says what it believes to have.

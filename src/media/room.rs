@@ -5,12 +5,13 @@
 //! [`Room::participants`] and is used anew once it is gone.
 
 use std::cell::OnceCell;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use slab::Slab;
 
+use super::announcing::News;
 use super::data::Mailbox;
 use super::downlink::Downlink;
 use super::egress::Leg;
@@ -222,7 +223,8 @@ impl Room {
             link: Link::default(),
             allowances: None,
             denied: HashSet::new(),
-            sought: Vec::new(),
+            sought: HashMap::new(),
+            news: News::new(now),
             info: OnceCell::new(),
             packet_rate: (now, 0),
         }
@@ -289,8 +291,14 @@ impl Room {
         }
         let mut info = gone.as_seen(Vec::new(), Some(reason));
         info.version += 1;
+        // Who it was is enough for those who come back and ask who has gone.
+        let brief = ParticipantInfo {
+            metadata: String::new(),
+            attributes: BTreeMap::new(),
+            ..info.clone()
+        };
+        self.departed.note(Arc::new(brief), now);
         let info = Arc::new(info);
-        self.departed.note(Arc::clone(&info), now);
         for (_, other) in &self.participants {
             // Newer clients learn of the new stay of the same identity and end the old by it.
             let silent = reason == LeaveReason::DuplicateIdentity
@@ -299,27 +307,6 @@ impl Room {
                 core.notify(other.session, Notice::Participant(Arc::clone(&info)));
             }
         }
-    }
-
-    /// Tells everybody else how a participant looks now, unless it is hidden.
-    pub fn announce(&mut self, core: &mut Core, slot: u32) {
-        if self.participants[slot as usize].permissions.hidden {
-            return;
-        }
-        let info = self.info_of(slot);
-        for (other, participant) in &self.participants {
-            if other as u32 != slot {
-                core.notify(participant.session, Notice::Participant(Arc::clone(&info)));
-            }
-        }
-    }
-
-    /// Something changed that others see.
-    pub fn changed(&mut self, core: &mut Core, slot: u32) {
-        let participant = &mut self.participants[slot as usize];
-        participant.version += 1;
-        participant.info.take();
-        self.announce(core, slot);
     }
 
     /// A participant with its tracks, as others see it.
@@ -400,19 +387,20 @@ impl Room {
             Request::Sync(sync) => self.sync(core, slot, &sync, now),
             Request::Restrict(allowances) => self.restrict(core, slot, allowances, now),
             Request::AudioFeatures { track, features } => {
-                self.amend(core, slot, &track, |announced| {
+                self.amend(core, slot, &track, now, |announced| {
                     announced.audio_features = features
                 });
             }
             Request::Dimensions { track, dimensions } => {
-                self.amend(core, slot, &track, |announced| {
+                self.amend(core, slot, &track, now, |announced| {
                     announced.dimensions = dimensions
                 });
             }
             Request::UpdateProfile {
                 request_id,
                 profile,
-            } => self.update_profile(core, slot, request_id, profile),
+            } => self.update_profile(core, slot, request_id, profile, now),
+            Request::End(departure) => self.leave(core, slot, departure, now),
             Request::Leave => {
                 let departure = Departure {
                     reason: LeaveReason::ClientInitiated,
@@ -426,9 +414,14 @@ impl Room {
     /// The signalling connection of a participant ended. Before its media was connected that ends
     /// the stay; later it may only be the network, and media goes on.
     pub fn signal_closed(&mut self, core: &mut Core, slot: u32, end: SignalEnd, now: Instant) {
-        self.participants[slot as usize]
-            .signal_closed
-            .get_or_insert((end, now));
+        let closed = &mut self.participants[slot as usize].signal_closed;
+        // The client's own end counts, whoever noticed first that its queue has no reader.
+        match closed {
+            Some((known, _)) if end == SignalEnd::ByClient => *known = end,
+            closed => {
+                closed.get_or_insert((end, now));
+            }
+        }
         if let Some(departure) = self.expired(core, slot, now) {
             self.leave(core, slot, departure, now);
         }
@@ -471,6 +464,7 @@ impl Room {
             return self.leave(core, slot, departure, now);
         }
         self.notice_lost_media(core, slot, now);
+        self.tell_news(core, slot, now);
         self.participants[slot as usize].tick = now + TICK;
         self.adapt(core, slot, now);
         self.report(core, slot, now);

@@ -14,6 +14,16 @@ use super::codec::{Codec, dependency};
 use super::message::Kind;
 use super::payload_type::{Codecs, attribute, codec_of};
 
+/// Bytes of a mid or RID: they travel in header extensions of at most 16 bytes (RFC 8285 section
+/// 4.2), and everybody in the room is told the mid. A longer mid is no offer of a WebRTC client.
+const ID_BYTES_MAX: usize = 16;
+
+/// Bytes of a track id; one that is longer belongs to no announcement.
+const TRACK_ID_BYTES_MAX: usize = 256;
+
+/// Payload types of one section: all that there are.
+const PAYLOAD_TYPES_MAX: usize = 128;
+
 /// Why an offer can't be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SdpError {
@@ -78,7 +88,7 @@ impl<'a> Offer<'a> {
                 }
                 sections.push(OfferedSection::from_media_line(media)?);
             } else if let Some(section) = sections.last_mut() {
-                section.read(line);
+                section.read(line)?;
             }
         }
         if sections.is_empty() || sections.iter().any(|section| section.mid.is_empty()) {
@@ -123,34 +133,47 @@ impl OfferedSection {
             track_id: None,
             rids: Vec::new(),
             named: Vec::new(),
-            payload_types: media.split(' ').skip(3).flat_map(str::parse).collect(),
+            payload_types: media
+                .split(' ')
+                .skip(3)
+                .flat_map(str::parse)
+                .take(PAYLOAD_TYPES_MAX)
+                .collect(),
         })
     }
 
-    fn read(&mut self, line: &str) {
+    fn read(&mut self, line: &str) -> Result<(), SdpError> {
         match line {
             "a=recvonly" => self.flow = Flow::Down,
             "a=inactive" => self.flow = Flow::Idle,
             "a=sendonly" | "a=sendrecv" => self.flow = Flow::Up,
             _ => {
                 if let Some(mid) = line.strip_prefix("a=mid:") {
+                    if mid.len() > ID_BYTES_MAX {
+                        return Err(SdpError::Malformed);
+                    }
                     self.mid = mid.to_owned();
                 } else if let Some(msid) = line.strip_prefix("a=msid:") {
-                    self.track_id = msid.split(' ').next_back().map(str::to_owned);
+                    let id = msid.split(' ').next_back();
+                    let id = id.filter(|id| id.len() <= TRACK_ID_BYTES_MAX);
+                    self.track_id = id.map(str::to_owned);
                 } else if let Some(rid) = line.strip_prefix("a=rid:")
                     && let Some((id, "send")) = rid
                         .split_once(' ')
                         .map(|(id, rest)| (id, rest.split([' ', ';']).next().unwrap_or_default()))
                     && self.rids.len() < super::packet::Layer::COUNT_MAX
+                    && id.len() <= ID_BYTES_MAX
                 {
                     self.rids.push(id.to_owned());
                 } else if let Some((pt, name)) = attribute(line, "a=rtpmap:")
                     && let Some(codec) = codec_of(name)
+                    && self.named.len() < PAYLOAD_TYPES_MAX
                 {
                     self.named.push((pt, codec));
                 }
             }
         }
+        Ok(())
     }
 
     /// Its codecs that we know, the client's first choice first.

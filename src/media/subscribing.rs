@@ -155,12 +155,9 @@ impl Room {
     /// Tells a participant of tracks that it asked for and that haven't come.
     pub fn give_up_seeking(&mut self, core: &mut Core, slot: u32, now: Instant) {
         let participant = &mut self.participants[slot as usize];
-        // In the order in which they were asked for.
-        let over = |(_, since): &&(TrackSid, Instant)| {
-            now.saturating_duration_since(*since) >= MISSING_AFTER
-        };
-        let count = participant.sought.iter().take_while(over).count();
-        for (sid, _) in participant.sought.drain(..count) {
+        let over = |since: Instant| now.saturating_duration_since(since) >= MISSING_AFTER;
+        let missing = participant.sought.extract_if(|_, since| over(*since));
+        for (sid, _) in missing {
             if !self.by_sid.contains_key(&sid) {
                 core.notify(participant.session, Notice::TrackMissing(sid));
             }
@@ -236,9 +233,10 @@ const MISSING_AFTER: Duration = Duration::from_secs(60);
 impl Participant {
     /// Remembers that it asked for a track that isn't there, or that it asks no longer.
     fn seek(&mut self, sid: &TrackSid, wanted: bool, now: Instant) {
-        self.sought.retain(|(sought, _)| sought != sid);
-        if wanted && self.sought.len() < WISHES_MAX {
-            self.sought.push((sid.clone(), now));
+        if !wanted {
+            self.sought.remove(sid);
+        } else if self.sought.len() < WISHES_MAX || self.sought.contains_key(sid) {
+            self.sought.insert(sid.clone(), now);
         }
     }
 }

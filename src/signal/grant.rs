@@ -319,6 +319,8 @@ impl Claims {
                 .map(|(name, _)| (*name).to_owned())
         };
         let sources: Vec<_> = may.sources.iter().filter_map(named).collect();
+        // An empty list would allow all sources.
+        let publish = may.publish && (may.sources.is_empty() || !sources.is_empty());
         Self {
             iss: Some(key.to_owned()),
             sub: Some(grant.identity.as_str().to_owned()),
@@ -335,7 +337,7 @@ impl Claims {
                 room_create: Some(grant.room_create),
                 room_list: Some(grant.room_list),
                 room_admin: Some(grant.room_admin),
-                can_publish: Some(may.publish),
+                can_publish: Some(publish),
                 can_subscribe: Some(may.subscribe),
                 can_publish_data: Some(may.publish_data),
                 can_publish_sources: Some(sources),

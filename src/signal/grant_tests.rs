@@ -214,6 +214,17 @@ fn sources_narrow_and_never_widen() {
 }
 
 #[test]
+fn sources_without_a_name_are_not_minted_as_all() {
+    let mut grant = Grant::new("anna".into());
+    grant.room = Some("red".into());
+    grant.permissions.sources = vec![Source::Unknown];
+    let config = config();
+    let (key, secret) = config.keys.first().unwrap();
+    let minted = grant.mint(key, secret, NOW, Duration::from_secs(60));
+    assert!(!check(&minted).unwrap().permissions.publish);
+}
+
+#[test]
 fn hidden_needs_the_consent_of_the_operator() {
     let token = sign(&changed("/video/hidden", json!(true)));
     assert!(!check(&token).expect("still a token").permissions.hidden);

@@ -188,6 +188,13 @@ fn collapse_slashes(uri: &mut Uri) {
     }
 }
 
+/// A timeout of a room from so many seconds, a day at most, as in the configuration: a room that
+/// waits for a century would take its place for good.
+fn room_timeout(seconds: u32) -> Duration {
+    const DAY: u32 = 86_400;
+    Duration::from_secs(u64::from(seconds.min(DAY)))
+}
+
 fn node_id() -> String {
     const LETTERS: &[u8] = b"23456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz";
     let random = RandomState::new();

@@ -2,8 +2,7 @@
 //! before the removal. The one table of signalling that outlives a connection; the end of the
 //! process empties it.
 
-use std::collections::hash_map::Entry;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -26,8 +25,8 @@ pub(super) struct Revocations {
 #[derive(Default)]
 struct Table {
     removals: HashMap<Key, Removal>,
-    /// By age, with the end of each. A renewed removal is in it twice, and only the later counts.
-    ends: VecDeque<(Duration, Key)>,
+    /// The same by their ends.
+    ends: BTreeSet<(Duration, Key)>,
 }
 
 struct Removal {
@@ -53,12 +52,13 @@ impl Revocations {
         let key = (room, identity);
         let end = now.saturating_add(self.lifetime);
         let removal = Removal { before, end };
-        table.removals.insert(key.clone(), removal);
-        table.ends.push_back((end, key));
+        if let Some(former) = table.removals.insert(key.clone(), removal) {
+            table.ends.remove(&(former.end, key.clone()));
+        }
+        table.ends.insert((end, key));
         while table.ends.len() > self.max {
-            if table.forget_oldest() {
-                Stats::count(&self.stats.revocations_forgotten);
-            }
+            table.forget_oldest();
+            Stats::count(&self.stats.revocations_forgotten);
         }
     }
 
@@ -81,22 +81,14 @@ impl Revocations {
 
 impl Table {
     fn forget_until(&mut self, now: Duration) {
-        while self.ends.front().is_some_and(|(end, _)| *end <= now) {
+        while self.ends.first().is_some_and(|(end, _)| *end <= now) {
             self.forget_oldest();
         }
     }
 
-    /// Whether there was one, and not only a trace of one that was renewed.
-    fn forget_oldest(&mut self) -> bool {
-        let Some((end, key)) = self.ends.pop_front() else {
-            return false;
-        };
-        match self.removals.entry(key) {
-            Entry::Occupied(removal) if removal.get().end == end => {
-                removal.remove();
-                true
-            }
-            _ => false,
+    fn forget_oldest(&mut self) {
+        if let Some((_, key)) = self.ends.pop_first() {
+            self.removals.remove(&key);
         }
     }
 }

@@ -37,7 +37,7 @@ use crate::media::message::administration::{Data, Fact, Profile, RoomOptions, Ro
 use error::{Code, Error};
 
 /// Bytes of a request; a longer one is malformed.
-const BODY_BYTES_MAX: usize = 10 << 20;
+const BODY_BYTES_MAX: usize = 4 << 20;
 
 /// A room answers in milliseconds.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(4);
@@ -144,7 +144,12 @@ fn grant(signal: &Signal, headers: &HeaderMap) -> Result<Grant, Error> {
     let value = value.ok_or_else(|| refused("no token"))?;
     let token = bearer(value.to_str().ok());
     let token = token.ok_or_else(|| refused("the Authorization header is no Bearer token"))?;
-    let grant = signal.verifier.check(token, unix_now());
+    let now = unix_now();
+    let grant = signal.verifier.check(token, now);
+    let grant = grant.and_then(|grant| {
+        signal.revocations.check(&grant, now)?;
+        Ok(grant)
+    });
     grant.map_err(|why| refused(&why.to_string()))
 }
 
@@ -248,6 +253,18 @@ impl Service {
         }
     }
 
+    /// Somebody who may be in a room, now or later.
+    fn identity(&self, text: String) -> Result<Identity, Error> {
+        let max = self.signal.config.limits.identity_bytes.get();
+        match text.is_empty() || text.len() > max {
+            true => {
+                let what = "identity is missing or longer than limits.identity_bytes";
+                Err(Error::new(Code::InvalidArgument, what))
+            }
+            false => Ok(text.into()),
+        }
+    }
+
     async fn ask(&self, room: &RoomName, request: RoomRequest) -> Result<Fact, Error> {
         let asked = self.signal.directory.ask(room, request);
         let answer = tokio::time::timeout(ANSWER_TIMEOUT, asked).await;
@@ -261,7 +278,7 @@ impl Service {
             let what = "name must not be empty, longer than limits.name_bytes or have a NUL";
             return Err(Error::new(Code::InvalidArgument, what));
         }
-        let seconds = |count: u32| (count > 0).then_some(Duration::from_secs(u64::from(count)));
+        let seconds = |count: u32| (count > 0).then_some(super::room_timeout(count));
         let options = RoomOptions {
             empty_timeout: seconds(asked.empty_timeout),
             departure_timeout: seconds(asked.departure_timeout),
@@ -325,7 +342,7 @@ impl Service {
         asked: proto::RoomParticipantIdentity,
     ) -> Result<proto::ParticipantInfo, Error> {
         let room = self.room(&asked.room)?;
-        let request = RoomRequest::Participant(identity(asked.identity)?);
+        let request = RoomRequest::Participant(self.identity(asked.identity)?);
         read_participant(self.ask(&room, request).await?)
     }
 
@@ -336,7 +353,7 @@ impl Service {
         asked: proto::RoomParticipantIdentity,
     ) -> Result<proto::RemoveParticipantResponse, Error> {
         let room = self.room(&asked.room)?;
-        let identity = identity(asked.identity)?;
+        let identity = self.identity(asked.identity)?;
         let now = unix_now();
         let before = match u64::try_from(asked.revoke_token_ts) {
             Ok(seconds) if seconds > 0 => Duration::from_secs(seconds),
@@ -358,7 +375,7 @@ impl Service {
             return Err(Error::new(Code::FailedPrecondition, why));
         }
         let request = RoomRequest::Mute {
-            participant: identity(asked.identity)?,
+            participant: self.identity(asked.identity)?,
             track: asked.track_sid.into(),
             muted: asked.muted,
         };
@@ -378,7 +395,7 @@ impl Service {
         let profile: Profile = request::profile(asked.name, asked.metadata, asked.attributes);
         let hiding = self.signal.config.rooms.hidden_participants;
         let request = RoomRequest::Change {
-            participant: identity(asked.identity)?,
+            participant: self.identity(asked.identity)?,
             profile,
             permissions: asked.permission.map(|may| permissions(&may, hiding)),
         };
@@ -393,7 +410,7 @@ impl Service {
         let of_participants = asked.participant_tracks.into_iter();
         let of_participants = of_participants.flat_map(|tracks| tracks.track_sids);
         let request = RoomRequest::Subscribe {
-            participant: identity(asked.identity)?,
+            participant: self.identity(asked.identity)?,
             tracks: request::sids(asked.track_sids.into_iter().chain(of_participants)),
             subscribed: asked.subscribe,
         };
@@ -463,13 +480,6 @@ fn read_participant(fact: Fact) -> Result<proto::ParticipantInfo, Error> {
     match fact {
         Fact::Participant(info) => Ok(wire::participant(&info)),
         _ => Err(Error::unexpected()),
-    }
-}
-
-fn identity(text: String) -> Result<Identity, Error> {
-    match text.is_empty() {
-        true => Err(Error::new(Code::InvalidArgument, "identity is missing")),
-        false => Ok(text.into()),
     }
 }
 

@@ -19,7 +19,7 @@ def _free_tcp():
 
 def _free_udp():
     for _ in range(200):
-        port = random.randrange(33000, 42000)
+        port = random.randrange(10000, 20000)
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as held:
             try:
                 held.bind(("127.0.0.1", port))
@@ -41,7 +41,7 @@ class Daemon:
         self.url = f"ws://127.0.0.1:{http}"
         self.metrics = f"http://127.0.0.1:{metrics}"
         self.media_port = _free_udp()
-        self.log = tempfile.TemporaryFile()
+        self.log = tempfile.NamedTemporaryFile("ab")
         arguments = ["serve", "--dev", "--http", f"127.0.0.1:{http}", "--metrics",
                      f"127.0.0.1:{metrics}", "--media-port", str(self.media_port), "--workers",
                      str(self.workers)]
@@ -66,8 +66,9 @@ class Daemon:
             return False
 
     def text(self):
-        self.log.seek(0)
-        return self.log.read().decode(errors="replace")
+        # By another descriptor: the daemon writes where this one stands.
+        with open(self.log.name, encoding="utf-8", errors="replace") as log:
+            return log.read()
 
     async def __aexit__(self, *_):
         if self.process.returncode is None:

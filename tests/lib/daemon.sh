@@ -64,7 +64,8 @@ stop_daemon() {
     record fail - daemon 'ends within 10 s of SIGTERM' 10 ''
   fi
   wait "$pid" 2>/dev/null
-  if grep -q panicked "$CACHE/logs/daemon.log"; then
-    record fail - daemon 'no panic in its log' 0 "$(grep -m1 panicked "$CACHE/logs/daemon.log")"
+  local fault
+  if fault=$(grep -m1 -e 'a fault of the program' -e panicked "$CACHE/logs/daemon.log"); then
+    record fail - daemon 'no fault in its log' 0 "$fault"
   fi
 }

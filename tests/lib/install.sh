@@ -50,6 +50,7 @@ install_node() {
 install_clients() {
   if wanted python || wanted wire || wanted garbage || wanted crowd; then
     step 'install: Python clients' install_python || return 1
+    step 'install: network namespaces' need ip iproute2 || return 1
     export PYTHON=$VENV/bin/python
   fi
   if wanted browser || wanted crowd; then

@@ -195,6 +195,13 @@ async def _():
             else:
                 raise Failure(f"came back with an {what} token")
     await Probe("revoked", "anna").open(access=token("revoked", "anna"))
+    admin = token("revoked", "ben", {"roomAdmin": True})
+    status, _, answer = await post("ListParticipants", {"room": "revoked"}, admin)
+    expect(status == 401 and "removed" in answer["msg"], f"a removed admin gets {answer}")
+    long = {"room": "revoked", "identity": "b" * 5000}
+    status, _, answer = await post("RemoveParticipant", long,
+                                   server_token("revoked", roomAdmin=True))
+    expect(answer["code"] == "invalid_argument", f"an endless identity gets {answer}")
     await Probe("elsewhere", "ben").open(access=token("elsewhere", "ben"))
     fresh = token("revoked", "ben", claims={"nbf": int(time.time()) + 1})
     await Probe("revoked", "ben").open(access=fresh)

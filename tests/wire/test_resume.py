@@ -1,8 +1,11 @@
 """Broken signalling, lost media, and how a session goes on."""
 
 import asyncio
+import base64
+import json
 import time
 
+from livekit import api
 from livekit.protocol import models, rtc
 
 import harness
@@ -10,6 +13,7 @@ from daemon import Daemon
 from harness import expect, test, until
 from jwt_token import token
 from probe import Probe
+from server_api import Api
 
 GONE = models.ParticipantInfo.DISCONNECTED
 
@@ -227,6 +231,32 @@ async def _():
     expect(kind == "reconnect", f"the first message is {kind}")
     own = next(p for u in anna.messages("update") for p in u.participants if p.identity == "anna")
     expect(not own.permission.can_publish_data, "the new token allows more than the first")
+
+
+def claims(access):
+    """What a token says."""
+    body = access.split(".")[1]
+    return json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
+
+
+@test("LK-58", "who may do less since its socket broke gets no token that says otherwise")
+async def _():
+    anna = Probe("demoted", "anna")
+    await anna.connect()
+    await anna.cut()
+    async with Api() as rooms:
+        await rooms.update_participant(api.UpdateParticipantRequest(
+            room="demoted", identity="anna", metadata="m" * 20_000,
+            permission=models.ParticipantPermission(can_subscribe=True)))
+    since = time.monotonic()
+    await anna.resume()
+    fresh = await anna.message("refresh_token", since=since)
+    expect(not claims(fresh)["video"]["canPublish"], f"the new token says {claims(fresh)}")
+    expect(len(fresh) <= 6 * 1024, f"the new token has {len(fresh)} bytes")
+    # And it is good: neither its length nor anything else is in the way.
+    await anna.cut()
+    _, kind, _ = await anna.resume(access=fresh)
+    expect(kind == "reconnect", f"the first message is {kind}")
 
 
 @test("LK-30", "an ICE restart keeps DTLS and SRTP, and hardly a packet is missed")

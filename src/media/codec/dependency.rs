@@ -214,9 +214,10 @@ impl Structure {
         u32::MAX >> (32 - self.targets.len())
     }
 
-    /// The mask of the targets inside `cut`. The last target has the lowest bit.
+    /// The mask of the targets inside `cut`. The first target has the lowest bit.
     fn targets(&self, cut: Cut) -> u32 {
-        self.targets.iter().fold(0, |mask, (spatial, temporal)| {
+        let targets = self.targets.iter().rev();
+        targets.fold(0, |mask, (spatial, temporal)| {
             mask << 1 | u32::from(cut.admits(*spatial, *temporal))
         })
     }

@@ -31,11 +31,16 @@ pub struct Envelope<'a> {
     pub sequence: u32,
     /// What is in it.
     pub cargo: Cargo,
-    /// Identities it is for; with `sids` empty too, it is for all. Bounded by the message's size.
-    pub identities: Vec<&'a [u8]>,
+    /// Identities it is for; with `sids` empty too, it is for all.
+    identities: Vec<&'a [u8]>,
     /// Stays it is for.
-    pub sids: Vec<&'a [u8]>,
+    sids: Vec<&'a [u8]>,
+    /// Both, sorted: who gets it is asked of everybody in the room.
+    receivers: Vec<&'a [u8]>,
 }
+
+/// Receivers that a message names, by identity or by stay; one that names more is malformed.
+const RECEIVERS_MAX: usize = 1000;
 
 /// Who a message comes from, as its receivers are told.
 #[derive(Debug, Clone, Copy)]
@@ -77,8 +82,10 @@ impl<'a> Envelope<'a> {
             cargo: Cargo::Nothing,
             identities: Vec::new(),
             sids: Vec::new(),
+            receivers: Vec::new(),
         };
         let mut inner = Vec::new();
+        let mut users = 0;
         for field in Fields(bytes) {
             let field = field?;
             match (field.number, field.value) {
@@ -90,6 +97,7 @@ impl<'a> Envelope<'a> {
                 (packet::SEQUENCE, Value::Varint(sequence)) => envelope.sequence = sequence as u32,
                 (packet::USER, Value::Bytes(user)) => {
                     envelope.cargo = Cargo::Mail;
+                    users += 1;
                     for field in Fields(user) {
                         let field = field?;
                         match (field.number, field.value) {
@@ -104,19 +112,25 @@ impl<'a> Envelope<'a> {
                 _ => {}
             }
         }
+        // One cargo is all that clients send. Each of many would be told all receivers, and make
+        // a message of a thousand times its size.
+        let named = envelope.identities.len() + inner.len() + envelope.sids.len();
+        if users > 1 || named > RECEIVERS_MAX {
+            return Err(Malformed);
+        }
         // Clients fill the one list, the other, or both alike.
         if envelope.identities.is_empty() {
             envelope.identities = inner;
         }
+        envelope.receivers = [&*envelope.identities, &*envelope.sids].concat();
+        envelope.receivers.sort_unstable();
         Ok(envelope)
     }
 
     /// Whether it is for this stay of this identity.
     pub fn is_for(&self, sid: &str, identity: &str) -> bool {
-        let to_all = self.identities.is_empty() && self.sids.is_empty();
-        to_all
-            || self.identities.contains(&identity.as_bytes())
-            || self.sids.contains(&sid.as_bytes())
+        let named = |name: &str| self.receivers.binary_search(&name.as_bytes()).is_ok();
+        self.receivers.is_empty() || named(identity) || named(sid)
     }
 
     /// The message as its receivers get it: whatever it said of its sender is replaced.
@@ -373,6 +387,21 @@ mod tests {
         assert_eq!(is_for(&packet), [true, true]);
         packet.destination_identities = vec!["carl".to_owned()];
         assert_eq!(is_for(&packet), [false, true]);
+        packet.destination_identities = vec!["dora".to_owned(), "bert".to_owned()];
+        assert_eq!(is_for(&packet), [true, false]);
+    }
+
+    #[test]
+    fn a_small_message_does_not_become_a_large_one() {
+        let mut many_users = Vec::new();
+        let mut many_receivers = Vec::new();
+        for _ in 0..2000 {
+            put_bytes(&mut many_users, packet::USER, b"");
+            put_bytes(&mut many_receivers, packet::TO_IDENTITIES, b"");
+        }
+        for bytes in [many_users, many_receivers] {
+            assert_eq!(Envelope::read(&bytes).err(), Some(Malformed));
+        }
     }
 
     #[test]

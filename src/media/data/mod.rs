@@ -72,7 +72,8 @@ pub struct Mailbox {
 /// Clients open their channels with their first connection. Who hasn't by then speaks no data.
 const OPENING: Duration = Duration::from_secs(60);
 
-/// Largest message taken: what the read buffers of LiveKit's clients hold.
+/// Largest message taken: what the read buffers of LiveKit's clients hold. Stamped it has its
+/// receivers twice more, so an empty channel always takes it.
 pub const MESSAGE_BYTES_MAX: usize = 65_535;
 
 impl Mailbox {

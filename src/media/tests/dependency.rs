@@ -159,14 +159,14 @@ fn a_subscriber_is_told_its_layers_and_its_own_numbers() {
                 spatial: 1,
                 temporal: 0,
             },
-            0b110,
+            0b011,
         ),
         (
             Cut {
                 spatial: 0,
                 temporal: 9,
             },
-            0b100,
+            0b001,
         ),
     ] {
         let mut subscriber = State::default();

@@ -3,7 +3,7 @@
 use super::call::Call;
 use super::track::Medium;
 use crate::ids::TrackSid;
-use crate::media::message::{ConnectionQuality, Notice, Quality};
+use crate::media::message::{ConnectionQuality, Notice, Quality, Request};
 
 #[test]
 fn a_track_that_never_comes_is_given_up_after_a_minute() {
@@ -86,4 +86,57 @@ fn a_connection_without_faults_is_excellent_and_a_lossy_one_is_not() {
     call.vanish(anna);
     call.run(14_000);
     assert_eq!(last(&call, anna), Some(ConnectionQuality::Lost));
+}
+
+#[test]
+fn whoever_toggles_a_mute_all_the_time_is_told_of_a_few_times_a_second() {
+    let mut call = Call::new();
+    let (anna, ben) = (call.enter("anna"), call.enter("ben"));
+    let track = call.publish(anna, Medium::microphone("voice"));
+    call.until(|call| !call[ben].received_of(&track).is_empty());
+    call.run(1000);
+    let before = call[ben].notices.len();
+    for toggle in 0..201 {
+        let muted = toggle % 2 == 0;
+        let track = track.clone();
+        call.ask(anna, Request::Mute { track, muted });
+        call.run(5);
+    }
+    call.run(500);
+    let told = call[ben].notices[before..].iter();
+    let told: Vec<_> = told
+        .filter_map(|notice| match notice {
+            Notice::Participant(info) => Some(info.tracks[0].announced.muted),
+            _ => None,
+        })
+        .collect();
+    assert!((5..=9).contains(&told.len()), "{told:?}");
+    assert_eq!(told.first(), Some(&true), "at once");
+    assert_eq!(told.last(), Some(&true), "and how it ended");
+}
+
+#[test]
+fn what_somebody_wants_while_its_publisher_is_away_is_said_when_it_comes_back() {
+    let mut call = Call::new();
+    let (anna, ben) = (call.enter("anna"), call.enter("ben"));
+    let track = call.publish(anna, Medium::simulcast("camera"));
+    call.until(|call| !call[ben].received_of(&track).is_empty());
+    call.want(ben, &track, |settings| settings.disabled = true);
+    call.run(6000);
+    let demand = |notice: &Notice| match notice {
+        Notice::Demand { codecs, .. } => Some(codecs[0].1),
+        _ => None,
+    };
+    let demands = |call: &Call, from: usize| -> Vec<Option<Quality>> {
+        let notices = call[anna].notices[from..].iter();
+        notices.filter_map(demand).collect()
+    };
+    assert_eq!(demands(&call, 0).last(), Some(&None), "nobody wants it");
+    call.close_signalling(anna);
+    call.want(ben, &track, |settings| settings.disabled = false);
+    call.run(200);
+    let before = call[anna].notices.len();
+    call.resume(anna);
+    call.run(200);
+    assert_eq!(demands(&call, before), [Some(Quality::High)]);
 }

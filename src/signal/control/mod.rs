@@ -431,7 +431,8 @@ impl Connection {
 
     /// Ends a stay, and refuses the tokens it could come back with, those first.
     async fn remove(&self, room: String, identity: String) -> Result<Value, Fault> {
-        let (room, identity) = (RoomName::from(room), Identity::from(identity));
+        let room = RoomName::from(room);
+        let identity = request::identity(&identity, &self.signal.config)?;
         let now = super::unix_now();
         let revocations = &self.signal.revocations;
         revocations.revoke(room.clone(), identity.clone(), now, now);

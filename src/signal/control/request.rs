@@ -1,7 +1,6 @@
 //! The requests of the control socket, and what they mean to rooms.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -13,6 +12,7 @@ use crate::media::message::administration::{RoomOptions, RoomRequest};
 use crate::media::message::{
     AddTrack, Codec, CodecInfo, Kind, LayerInfo, Permissions, Quality, Source, TrackSettings,
 };
+use crate::signal::room_timeout;
 
 /// Tracks named in one request; more are refused.
 const TRACKS_MAX: usize = 2000;
@@ -244,10 +244,9 @@ impl Request {
 
 impl CreateRoom {
     pub fn options(self) -> RoomRequest {
-        let seconds = |count: u32| Duration::from_secs(u64::from(count));
         RoomRequest::Create(RoomOptions {
-            empty_timeout: self.empty_timeout.map(seconds),
-            departure_timeout: self.departure_timeout.map(seconds),
+            empty_timeout: self.empty_timeout.map(room_timeout),
+            departure_timeout: self.departure_timeout.map(room_timeout),
             participants_max: self.participants_max.filter(|max| *max > 0),
             metadata: self.metadata,
         })

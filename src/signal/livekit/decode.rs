@@ -50,9 +50,12 @@ const ANSWER: u64 = 2;
 /// Carries metadata.
 const UPDATE_METADATA: u64 = 15;
 
-/// Attributes of a participant. More make the join request unreadable: an empty one takes two bytes
-/// on the wire.
+/// Attributes of a participant. More make a join request or an update unreadable: an empty one
+/// takes two bytes on the wire.
 const ATTRIBUTES_MAX: usize = 1000;
+
+/// Entries of the map of attributes in `UpdateParticipantMetadata`.
+const UPDATED_ATTRIBUTE: u64 = 3;
 
 /// The map from sections to tracks in a `SessionDescription`: only answers have one.
 const MID_TO_TRACK: u64 = 4;
@@ -104,6 +107,9 @@ pub(super) fn signal_request(bytes: &[u8]) -> Result<proto::SignalRequest, Unrea
     }
     let may_be_long = [OFFER, ANSWER, UPDATE_METADATA].contains(&field.number);
     field.check_length(may_be_long)?;
+    if field.number == UPDATE_METADATA {
+        field.check_attributes(UPDATED_ATTRIBUTE)?;
+    }
     if [OFFER, ANSWER].contains(&field.number) {
         use proto::signal_request::Message;
         let mut description = proto::SessionDescription::default();
@@ -159,6 +165,19 @@ impl Field<'_> {
             return Err(Unreadable);
         }
         Ok(())
+    }
+
+    /// Each entry of a map takes far more room than it has bytes.
+    fn check_attributes(&self, number: u64) -> Result<(), Unreadable> {
+        let mut rest = self.contents.ok_or(Unreadable)?;
+        let mut attributes = 0;
+        while let Some(field) = next_field(&mut rest)? {
+            attributes += usize::from(field.number == number);
+        }
+        match attributes > ATTRIBUTES_MAX {
+            true => Err(Unreadable),
+            false => Ok(()),
+        }
     }
 
     /// Adds what this field says to `offer`, but for its map.
@@ -241,6 +260,19 @@ mod tests {
     fn bytes(message: Ask) -> Vec<u8> {
         let message = Some(message);
         proto::SignalRequest { message }.encode_to_vec()
+    }
+
+    #[test]
+    fn an_update_has_so_many_attributes_and_no_more() {
+        let update = |count: usize| {
+            let attributes = (0..count).map(|key| (key.to_string(), String::new()));
+            let update = proto::UpdateParticipantMetadata {
+                attributes: attributes.collect(),
+                ..Default::default()
+            };
+            signal_request(&bytes(Ask::UpdateMetadata(update))).is_ok()
+        };
+        assert!(update(ATTRIBUTES_MAX) && !update(ATTRIBUTES_MAX + 1));
     }
 
     #[test]

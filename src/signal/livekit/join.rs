@@ -19,7 +19,7 @@ use serde::Deserialize;
 use super::client::client;
 use super::{decode, query};
 use crate::config;
-use crate::ids::{ParticipantSid, RoomName, SessionKey};
+use crate::ids::{Identity, ParticipantSid, RoomName, SessionKey};
 use crate::media::message::{ClientInfo, Join, Refusal, Resume};
 use crate::signal::grant::{self, Grant, bearer};
 use crate::signal::{Signal, Stats, unix_now};
@@ -40,6 +40,8 @@ pub(super) struct Admission {
     /// It receives on a connection of its own.
     pub two_connections: bool,
     pub grant: Grant,
+    /// Whom the token is for.
+    pub holder: Identity,
     pub client: ClientInfo,
     pub auto_subscribe: bool,
     pub adaptive_stream: bool,
@@ -132,6 +134,7 @@ impl Admission {
         Self {
             room,
             create_room,
+            holder: grant.identity.clone(),
             resume: None,
             two_connections: false,
             grant,
@@ -173,7 +176,11 @@ impl Admission {
 
     /// Fails if the participant was removed while it was joining.
     pub fn check_again(&self, signal: &Signal) -> Result<(), Refused> {
-        Ok(signal.revocations.check(&self.grant, unix_now())?)
+        let grant = Grant {
+            identity: self.holder.clone(),
+            ..self.grant.clone()
+        };
+        Ok(signal.revocations.check(&grant, unix_now())?)
     }
 
     /// Adds what the client says of itself, where the token allows that.

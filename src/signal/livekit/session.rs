@@ -238,7 +238,7 @@ impl Session {
         let _open = OpenSession::new(signal.stats.clone());
         let participant = opening.participant().sid.clone();
         let identity = opening.participant().identity.clone();
-        let mut pass = Pass::new(admission.grant.clone());
+        let mut pass = Pass::new(admission.grant.clone(), admission.holder.clone());
         let mut wire = Wire::new(socket, signal.stats.clone());
         let welcome = welcome(&signal, &mut link, &mut wire, admission, opening, &mut pass);
         let end = match welcome.await {
@@ -247,7 +247,7 @@ impl Session {
         };
         if let Some(departure) = end.farewell() {
             // The stay must not go on: the client comes back with another one.
-            let _ = link.post(Request::Leave).await;
+            let _ = link.post(Request::End(departure)).await;
             link.over = true;
             if let Err(unsaid) = wire.write(wire::leave(departure)).await {
                 tracing::debug!(?unsaid, "no farewell");
@@ -282,6 +282,8 @@ async fn welcome(
     match opening {
         Opening::Joined(joined) => wire.write(wire::join_response(*joined, node)).await?,
         Opening::Resumed(resumed) => {
+            // It may have changed while nobody listened.
+            pass.learn(&resumed.participant);
             for reply in wire::reconnect(*resumed, node) {
                 wire.write(reply).await?;
             }

@@ -39,7 +39,7 @@ async fn an_offer_too_large_does_not_reach_the_shard() {
     assert_eq!(leave.action(), Action::Reconnect);
     assert_eq!(leave.reason(), proto::DisconnectReason::StateMismatch);
     assert_eq!(client.close_code().await, 1000);
-    assert_eq!(house.hears().await, "Leave", "the stay ends too");
+    assert_eq!(house.hears().await, "End", "the stay ends too");
 
     // The same with the offer in the URL.
     let mut request = join_request();
