@@ -21,6 +21,23 @@ export function codecOf(viewer, tile) {
   }, tile);
 }
 
+/**
+ * The decoder took all that came, and seldom had to ask for a key frame: an error of it shows as a
+ * frame that is neither decoded nor dropped, or as a PLI. The bounds leave room for a machine that
+ * is busy otherwise: with its two cores full, 5 of 192 frames were dropped, 3 PLI sent, and the
+ * picture froze twice, for 0.6 s in all; in other runs at most one frame and one PLI.
+ */
+function unharmed(stats) {
+  expect(stats.packetsLost === 0, `${stats.packetsLost} packets are missed`);
+  const { framesReceived, framesDecoded, framesDropped, pliCount } = stats;
+  const vanished = framesReceived - framesDecoded - framesDropped;
+  expect(vanished <= 3, `${vanished} of ${framesReceived} frames vanished in the decoder`);
+  expect(framesDropped <= framesReceived / 10, `${framesDropped} of ${framesReceived} dropped`);
+  expect(pliCount <= 6, `${pliCount} key frames were asked for`);
+  expect(stats.freezeCount <= 4 && stats.totalFreezesDuration < 2,
+    `${stats.freezeCount} freezes of ${stats.totalFreezesDuration} s in all`);
+}
+
 async function wide(ben, pixels, seconds) {
   let last;
   await until(async () => {
@@ -56,9 +73,10 @@ for (const [codec, mime] of CODECS) {
       }
       expect(Math.min(...rates) >= FPS, `${rates} frames per second`);
       const stats = await ben.call("stats", WHICH);
-      expect(stats.packetsLost === 0, `${stats.packetsLost} packets are missed`);
+      unharmed(stats);
       await ben.undisturbed();
       return `${rates.map((rate) => rate.toFixed(1))} frames per second, ` +
-        `${stats.keyFramesDecoded} key frames, ${stats.freezeCount} freezes`;
+        `${stats.framesReceived} frames, ${stats.framesDropped} dropped, ` +
+        `${stats.pliCount} PLI, ${stats.freezeCount} freezes`;
     }, { seconds: 150 });
 }
