@@ -88,6 +88,13 @@ class Tile {
   }
 }
 
+/** What a room needs to encrypt from end to end by a key that everybody has. */
+async function encryption(key) {
+  const keyProvider = new client.ExternalE2EEKeyProvider();
+  await keyProvider.setKey(key);
+  return { keyProvider, worker: new Worker("livekit-client.e2ee.worker.js") };
+}
+
 /** Everything tests call. Values in and out are plain JSON. */
 window.me = {
   tiles: [],
@@ -95,9 +102,11 @@ window.me = {
   made: new Map(),
   room: null,
 
-  async join(url, token, options = {}, connect = {}) {
+  async join(url, token, { key, ...options } = {}, connect = {}) {
     const { RoomEvent } = client;
+    if (key) options.encryption = await encryption(key);
     const room = new client.Room(options);
+    if (key) await room.setE2EEEnabled(true);
     this.room = room;
     this.tiles = [];
     this.events = [];
