@@ -222,6 +222,27 @@ window.me = {
     this.made.delete(name);
   },
 
+  /** Mutes a track that was published by that name, or ends that. */
+  async mute(name, muted) {
+    const { trackPublications } = this.room.localParticipant;
+    const publication = [...trackPublications.values()].find((one) => one.trackName === name);
+    await (muted ? publication.mute() : publication.unmute());
+  },
+
+  /**
+   * Whether the client is connected and done with that, and how much came on each tile so far. It
+   * says that it is back 2 s before it is done (`minReconnectWait`), and a cut between the two
+   * makes it join anew.
+   */
+  async pulse() {
+    const came = await Promise.all(this.tiles.map(async (tile) => {
+      const stats = await tile.stats();
+      return [tile.name, stats?.framesDecoded ?? stats?.packetsReceived ?? 0];
+    }));
+    const settled = this.room.state === "connected" && !this.room.engine.attemptingReconnect;
+    return { settled, came: Object.fromEntries(came) };
+  },
+
   tile({ identity, name, source, kind }) {
     return this.tiles.find((tile) => (!identity || tile.identity === identity) &&
       (!name || tile.name === name) && (!source || tile.source === source) &&
