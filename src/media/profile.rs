@@ -28,6 +28,12 @@ impl Room {
             true => self.set_profile(core, slot, (*profile).clone()),
             false => Err(ProfileRefusal::NotAllowed),
         };
+        // The client waits until it sees itself changed, so it is told even if nothing is new. And
+        // before it is answered: the Rust SDK says its name and metadata again with each change of
+        // one, as it knows them, so a change that follows the answer would take this one back.
+        if result.is_ok() {
+            self.changed_for_all(core, slot, now);
+        }
         if told || result.is_err() {
             let answer = Notice::ProfileAnswer {
                 request_id,
@@ -35,10 +41,6 @@ impl Room {
                 result: result.map(|_| ()),
             };
             core.notify(session, answer);
-        }
-        // The client waits until it sees itself changed, so it is told even if nothing is new.
-        if result.is_ok() {
-            self.changed_for_all(core, slot, now);
         }
     }
 

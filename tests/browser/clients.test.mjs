@@ -23,7 +23,10 @@ async function joinRequest(person) {
 
 /** `viewer` decodes 10 frames per second of `which` for `ms` and more, without a freeze. */
 async function decoded(viewer, which, ms) {
-  const before = await viewer.call("stats", which);
+  // Firefox shows pictures before it counts them: a receiver is in its statistics only 1.3 s after
+  // the track came, 25 frames later.
+  const before = await until(() => viewer.call("stats", which),
+    `${viewer.identity} counts frames of ${which.identity}`);
   const seen = await viewer.watch(which, ms);
   const after = await viewer.call("stats", which);
   const fps = (after.framesDecoded - before.framesDecoded) * 1000 /

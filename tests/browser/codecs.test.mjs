@@ -11,14 +11,31 @@ const HIGH = 2;
 const [SMALL, LARGE] = [320, 640];
 const FPS = 10;
 
-/** The codec that ben decodes, as in its statistics. */
-function decoded(ben) {
-  return ben.page.evaluate(async (which) => {
+/** The codec that somebody decodes, as in its statistics. */
+export function codecOf(viewer, tile) {
+  return viewer.page.evaluate(async (which) => {
     const report = await window.me.tile(which).track.receiver.getStats();
     const entries = [...report.values()];
     const stream = entries.find((entry) => entry.type === "inbound-rtp");
     return entries.find((entry) => entry.id === stream.codecId)?.mimeType;
-  }, WHICH);
+  }, tile);
+}
+
+/**
+ * The decoder took all that came, and seldom had to ask for a key frame: an error of it shows as a
+ * frame that is neither decoded nor dropped, or as a PLI. The bounds leave room for a machine that
+ * is busy otherwise: with its two cores full, 5 of 192 frames were dropped, 3 PLI sent, and the
+ * picture froze twice, for 0.6 s in all; in other runs at most one frame and one PLI.
+ */
+function unharmed(stats) {
+  expect(stats.packetsLost === 0, `${stats.packetsLost} packets are missed`);
+  const { framesReceived, framesDecoded, framesDropped, pliCount } = stats;
+  const vanished = framesReceived - framesDecoded - framesDropped;
+  expect(vanished <= 3, `${vanished} of ${framesReceived} frames vanished in the decoder`);
+  expect(framesDropped <= framesReceived / 10, `${framesDropped} of ${framesReceived} dropped`);
+  expect(pliCount <= 6, `${pliCount} key frames were asked for`);
+  expect(stats.freezeCount <= 4 && stats.totalFreezesDuration < 2,
+    `${stats.freezeCount} freezes of ${stats.totalFreezesDuration} s in all`);
 }
 
 async function wide(ben, pixels, seconds) {
@@ -30,7 +47,10 @@ async function wide(ben, pixels, seconds) {
     .catch((error) => { throw new error.constructor(`${error.message}, it is ${last}`); });
 }
 
-for (const [codec, mime] of [["h264", "video/H264"], ["vp9", "video/VP9"], ["av1", "video/AV1"]]) {
+/** What has to be forwarded beside VP8, as livekit-client calls it and as in SDP. */
+export const CODECS = [["h264", "video/H264"], ["vp9", "video/VP9"], ["av1", "video/AV1"]];
+
+for (const [codec, mime] of CODECS) {
   test("", `${codec}: a picture at 10 frames a second or more, small and large`,
     async ({ world, room }) => {
       const [anna, ben] = [await world.person("anna"), await world.person("ben")];
@@ -41,7 +61,8 @@ for (const [codec, mime] of [["h264", "video/H264"], ["vp9", "video/VP9"], ["av1
       await anna.call("publishPicture", "picture", css(RED), 640, 360,
         { publish: { videoCodec: codec, backupCodec: false } });
       await ben.sees({ ...WHICH, kind: "video" }, { seconds: 20 });
-      expect(await decoded(ben) === mime, `ben decodes ${await decoded(ben)}`);
+      const found = await codecOf(ben, WHICH);
+      expect(found === mime, `ben decodes ${found}`);
       await wide(ben, LARGE, 45);
       await ben.showsColour(WHICH, RED);
       const rates = [];
@@ -52,9 +73,10 @@ for (const [codec, mime] of [["h264", "video/H264"], ["vp9", "video/VP9"], ["av1
       }
       expect(Math.min(...rates) >= FPS, `${rates} frames per second`);
       const stats = await ben.call("stats", WHICH);
-      expect(stats.packetsLost === 0, `${stats.packetsLost} packets are missed`);
+      unharmed(stats);
       await ben.undisturbed();
       return `${rates.map((rate) => rate.toFixed(1))} frames per second, ` +
-        `${stats.keyFramesDecoded} key frames, ${stats.freezeCount} freezes`;
+        `${stats.framesReceived} frames, ${stats.framesDropped} dropped, ` +
+        `${stats.pliCount} PLI, ${stats.freezeCount} freezes`;
     }, { seconds: 150 });
 }

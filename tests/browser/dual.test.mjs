@@ -3,6 +3,7 @@
 import { test, expect, until } from "../lib/harness.mjs";
 import { token } from "../lib/token.mjs";
 import { startDaemon } from "../lib/daemon.mjs";
+import { CODECS, codecOf } from "./codecs.test.mjs";
 import { RED, GREEN, BLUE, css, camera, microphone } from "./call.test.mjs";
 
 const DUAL = { singlePeerConnection: false };
@@ -73,6 +74,37 @@ test("", "with two connections a picture comes back on a section that went quiet
     await anna.undisturbed();
     await ben.undisturbed();
   }, { seconds: 60 });
+
+for (const [codec, mime] of CODECS) {
+  test("", `with two connections ${codec} is sent and shown, and to those with one`,
+    async ({ world, room }) => {
+      const people = [
+        { person: await world.person("anna"), colour: RED },
+        { person: await world.person("ben"), colour: GREEN },
+        { person: await world.person("cora"), colour: BLUE },
+      ];
+      const publish = { videoCodec: codec, backupCodec: false };
+      for (const [index, { person, colour }] of people.entries()) {
+        await person.join(room, index < 2 ? DUAL : {});
+        await person.call("publishPicture", "picture", css(colour), 320, 180, { publish, fps: 15 });
+      }
+      const rates = [];
+      for (const { person: viewer } of people) {
+        for (const { person: { identity }, colour } of people) {
+          if (identity === viewer.identity) continue;
+          await viewer.showsColour(camera(identity), colour, { seconds: 20 });
+          const found = await codecOf(viewer, camera(identity));
+          expect(found === mime, `${viewer.identity} decodes ${found} of ${identity}`);
+          rates.push((await viewer.watch(camera(identity), 2000)).fps);
+        }
+      }
+      expect(Math.min(...rates) >= 8, `${rates} frames per second`);
+      const up = await Promise.all(people.map(({ person }) => connections(person)));
+      expect(`${up}` === "2,1,2,1,1,0", `connections, and those offered to: ${up}`);
+      for (const { person } of people) await person.undisturbed();
+      return `${rates.map((rate) => rate.toFixed(1))} frames per second`;
+    }, { seconds: 90 });
+}
 
 test("LK-09", "with v1 off the client falls back to two connections", async ({ world, room }) => {
   const daemon = await startDaemon("[http]\nv1 = false\n");

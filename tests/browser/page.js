@@ -88,6 +88,13 @@ class Tile {
   }
 }
 
+/** What a room needs to encrypt from end to end by a key that everybody has. */
+async function encryption(key) {
+  const keyProvider = new client.ExternalE2EEKeyProvider();
+  await keyProvider.setKey(key);
+  return { keyProvider, worker: new Worker("livekit-client.e2ee.worker.js") };
+}
+
 /** Everything tests call. Values in and out are plain JSON. */
 window.me = {
   tiles: [],
@@ -95,9 +102,11 @@ window.me = {
   made: new Map(),
   room: null,
 
-  async join(url, token, options = {}, connect = {}) {
+  async join(url, token, { key, ...options } = {}, connect = {}) {
     const { RoomEvent } = client;
+    if (key) options.encryption = await encryption(key);
     const room = new client.Room(options);
+    if (key) await room.setE2EEEnabled(true);
     this.room = room;
     this.tiles = [];
     this.events = [];
@@ -211,6 +220,27 @@ window.me = {
     await this.room.localParticipant.unpublishTrack(made.track, true);
     made.stop();
     this.made.delete(name);
+  },
+
+  /** Mutes a track that was published by that name, or ends that. */
+  async mute(name, muted) {
+    const { trackPublications } = this.room.localParticipant;
+    const publication = [...trackPublications.values()].find((one) => one.trackName === name);
+    await (muted ? publication.mute() : publication.unmute());
+  },
+
+  /**
+   * Whether the client is connected and done with that, and how much came on each tile so far. It
+   * says that it is back 2 s before it is done (`minReconnectWait`), and a cut between the two
+   * makes it join anew.
+   */
+  async pulse() {
+    const came = await Promise.all(this.tiles.map(async (tile) => {
+      const stats = await tile.stats();
+      return [tile.name, stats?.framesDecoded ?? stats?.packetsReceived ?? 0];
+    }));
+    const settled = this.room.state === "connected" && !this.room.engine.attemptingReconnect;
+    return { settled, came: Object.fromEntries(came) };
   },
 
   tile({ identity, name, source, kind }) {

@@ -9,6 +9,8 @@ import "./clients.test.mjs";
 import "./dual.test.mjs";
 import "./notices.test.mjs";
 import "./codecs.test.mjs";
+import "./cuts.test.mjs";
+import "./sealed.test.mjs";
 
 let world;
 let count = 0;

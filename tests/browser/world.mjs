@@ -17,8 +17,9 @@ export const ELEMENT_CALL = "2.22.3";
 const FOLDERS = { [NEWEST]: "livekit-client", [ELEMENT_CALL]: "livekit-client-2.22" };
 for (const [release, folder] of Object.entries(FOLDERS)) {
   FILES[`/${release}/`] = ["page.html", "text/html"];
-  FILES[`/${release}/livekit-client.umd.js`] =
-    [`node_modules/${folder}/dist/livekit-client.umd.js`, "text/javascript"];
+  for (const file of ["livekit-client.umd.js", "livekit-client.e2ee.worker.js"]) {
+    FILES[`/${release}/${file}`] = [`node_modules/${folder}/dist/${file}`, "text/javascript"];
+  }
 }
 
 async function serve() {

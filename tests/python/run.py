@@ -141,14 +141,20 @@ async def _():
         await ben.sees("anna", "camera", RED)
         await anna.leave()
         await ben.leave()
+
+
 @test("LK-40", "a wheel changes its own name, metadata and attributes", seconds=40)
 async def _():
     anna, ben = Person("anna"), await Person("ben").join("wheel profile")
     access = token("wheel profile", "anna", {"canUpdateOwnMetadata": True})
     await anna.room.connect(os.environ["TEST_URL"], access, rtc.RoomOptions(auto_subscribe=True))
     own = anna.room.local_participant
+    # A wheel says its name and metadata again with every change, as it knows them. It may be told
+    # of a change only after its call for it returned; what it changes until then takes that back.
     await own.set_metadata("hello")
+    await until(lambda: own.metadata == "hello", "anna sees her metadata", 3)
     await own.set_name("Anna A.")
+    await until(lambda: own.name == "Anna A.", "anna sees her name", 3)
     await own.set_attributes({"hand": "up"})
     await until(lambda: "anna" in ben.room.remote_participants, "ben sees anna", 3)
     theirs = ben.room.remote_participants["anna"]

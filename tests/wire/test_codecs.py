@@ -278,7 +278,7 @@ async def _():
     frames = [frame(packet, extension) for packet in got]
     expect(frames[0][0] == 0 and {one[0] for one in frames[1:]} == {1}, f"templates {frames}")
     expect(all(packet.marker for packet in got), "a picture without an end")
-    expect({one[2] for one in frames[1:]} == {0b10}, f"targets {frames}")
+    expect({one[2] for one in frames[1:]} == {0b01}, f"targets {frames}")
     numbers = [one[1] for one in frames]
     ahead = [(b - a) & 0xFFFF for a, b in zip(numbers, numbers[1:])]
     expect(set(ahead) == {2}, f"references would miss: {ahead}")

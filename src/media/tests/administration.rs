@@ -10,7 +10,7 @@ use crate::media::message::administration::{
 };
 use crate::media::message::facts::RoomFacts;
 use crate::media::message::{
-    Command, LeaveReason, Notice, ParticipantState, Quality, TrackSettings,
+    Command, LeaveReason, Notice, ParticipantState, Quality, Request, TrackSettings,
 };
 
 use super::track::Medium;
@@ -111,7 +111,7 @@ fn a_room_outlives_its_last_participant_as_long_as_it_was_told() {
     assert!(call[ben].left(), "there is only room for one");
     call.run(10_000);
     assert!(call.closed.is_empty(), "somebody is there");
-    call.ask(anna, crate::media::message::Request::Leave);
+    call.ask(anna, Request::Leave);
     call.run(4500);
     assert!(call.closed.is_empty());
     call.run(1000);
@@ -300,4 +300,36 @@ fn a_room_says_what_comes_in_and_goes_out_and_what_is_chosen() {
     let subscriptions = facts.legs.iter().flat_map(|leg| &leg.subscriptions);
     let layers: Vec<_> = subscriptions.map(|it| (it.wanted, it.forwarded)).collect();
     assert_eq!(layers, [(0, Some(0))]);
+}
+
+/// Else a client that goes by the answer says its old name again with the next change.
+#[test]
+fn who_changes_its_profile_sees_it_before_the_answer() {
+    let mut call = Call::new();
+    let anna = call.enter_as("anna", |join| join.permissions.update_metadata = true);
+    let profile = Box::new(Profile {
+        name: Some("Anna A.".to_owned()),
+        ..Profile::default()
+    });
+    call[anna].notices.clear();
+    let request_id = 7;
+    let request = Request::UpdateProfile {
+        request_id,
+        profile: profile.clone(),
+    };
+    call.ask(anna, request);
+    let [Notice::Participant(info), answer] = call[anna].notices.as_slice() else {
+        panic!("{:?}", call[anna].notices);
+    };
+    assert_eq!(
+        (info.identity.as_str(), info.name.as_str()),
+        ("anna", "Anna A.")
+    );
+    let result = Ok(());
+    let expected = Notice::ProfileAnswer {
+        request_id,
+        profile,
+        result,
+    };
+    assert_eq!(*answer, expected);
 }
