@@ -1,10 +1,12 @@
 //! How much of each video a subscriber gets: a pure function from rates and wishes to grants.
 //!
 //! Everybody's smallest picture comes first, whatever the budget: a tile is never black for want
-//! of bandwidth. Then the steps above it, class by class: screen shares up to what was wanted
-//! before the first camera rises, and within a class one step for each in turn. Audio is never
+//! of bandwidth. Then the steps above it, by priority: screen shares up to what was wanted before
+//! the first camera rises, and among equals one step for each in turn. Audio is never
 //! weighed: the caller takes it off the budget before. Which packets a grant lets through is
 //! decided elsewhere, and so is the budget.
+
+use std::cmp::Reverse;
 
 use super::packet::Layer;
 use crate::units::Bitrate;
@@ -19,7 +21,7 @@ const RAISE_HEADROOM: f64 = 1.12;
 /// What is to be known of one subscribed video.
 #[derive(Debug, Clone)]
 pub struct Wish {
-    /// Its class.
+    /// What goes before it.
     pub priority: Priority,
     /// The best spatial layer wanted.
     pub layer_max: Layer,
@@ -33,13 +35,21 @@ pub struct Wish {
     pub current: Option<Grant>,
 }
 
-/// What is served first.
+/// What is served first: the higher number, as in LiveKit's server. The comment in its protocol
+/// says that 1 is the highest; what runs everywhere has it the other way round.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Priority {
-    /// Text that has to be read.
-    ScreenShare,
+pub struct Priority(u8);
+
+impl Priority {
     /// Faces.
-    Camera,
+    pub const CAMERA: Self = Self(1);
+    /// Text that has to be read.
+    pub const SCREEN_SHARE: Self = Self(u8::MAX);
+
+    /// What a client asked for; 0 leaves it to the kind of video.
+    pub fn asked(number: u32) -> Option<Self> {
+        (number > 0).then(|| Self(u8::try_from(number).unwrap_or(u8::MAX)))
+    }
 }
 
 /// What one subscribed video gets.
@@ -57,17 +67,16 @@ pub fn allocate(budget: Bitrate, wishes: &[Wish], out: &mut Vec<Grant>) -> Bitra
     out.clear();
     out.extend(wishes.iter().map(Wish::lowest));
     let mut spent: Bitrate = wishes.iter().map(|wish| wish.rate(wish.lowest())).sum();
-    for class in [Priority::ScreenShare, Priority::Camera] {
+    let mut order: Vec<usize> = (0..wishes.len()).collect();
+    order.sort_by_key(|at| Reverse(wishes[*at].priority));
+    for equals in order.chunk_by(|a, b| wishes[*a].priority == wishes[*b].priority) {
         // Each round but the last raises something, and a wish has at most 12 steps.
         let mut raised = true;
         while raised {
             raised = false;
-            for (wish, grant) in wishes.iter().zip(out.iter_mut()) {
-                if wish.priority != class {
-                    continue;
-                }
-                if let Some((next, total)) = wish.raise(*grant, spent, budget) {
-                    (*grant, spent) = (next, total);
+            for at in equals.iter().copied() {
+                if let Some((next, total)) = wishes[at].raise(out[at], spent, budget) {
+                    (out[at], spent) = (next, total);
                     raised = true;
                 }
             }
@@ -168,7 +177,7 @@ mod tests {
     /// Without temporal layers, kbit/s.
     fn camera(rates: [u64; 3]) -> Wish {
         Wish {
-            priority: Priority::Camera,
+            priority: Priority::CAMERA,
             layer_max: Layer(2),
             temporal_max: 3,
             rates: rates.map(|rate| {
@@ -185,8 +194,15 @@ mod tests {
 
     fn screen(rates: [u64; 3]) -> Wish {
         Wish {
-            priority: Priority::ScreenShare,
+            priority: Priority::SCREEN_SHARE,
             ..camera(rates)
+        }
+    }
+
+    fn rated(priority: u32, wish: Wish) -> Wish {
+        Wish {
+            priority: Priority::asked(priority).expect("not 0"),
+            ..wish
         }
     }
 
@@ -230,7 +246,7 @@ mod tests {
     #[test]
     fn sentences() {
         let cam = || camera(FULL);
-        let cases: [(&str, u64, Vec<Wish>, &[u8]); 17] = [
+        let cases: [(&str, u64, Vec<Wish>, &[u8]); 21] = [
             (
                 "plenty is for all",
                 9000,
@@ -272,6 +288,30 @@ mod tests {
                 2500,
                 vec![cam(), screen(FULL)],
                 &[1, 2],
+            ),
+            (
+                "a higher priority rises first",
+                2100,
+                vec![cam(), rated(2, cam())],
+                &[0, 2],
+            ),
+            (
+                "one priority after another",
+                2700,
+                vec![rated(2, cam()), cam(), rated(3, cam())],
+                &[1, 0, 2],
+            ),
+            (
+                "a camera can be as important as a screen share, and no more",
+                1200,
+                vec![screen(FULL), rated(1000, cam())],
+                &[1, 1],
+            ),
+            (
+                "a screen share can be less important than cameras",
+                2100,
+                vec![rated(1, screen(FULL)), rated(2, cam())],
+                &[0, 2],
             ),
             (
                 "no more than wanted",
@@ -327,6 +367,13 @@ mod tests {
         for (sentence, budget, wishes, expected) in cases {
             assert_eq!(layers(budget, &wishes), expected, "{sentence}");
         }
+    }
+
+    #[test]
+    fn a_priority_of_zero_is_none() {
+        assert_eq!(Priority::asked(0), None);
+        assert_eq!(Priority::asked(1), Some(Priority::CAMERA));
+        assert_eq!(Priority::asked(u32::MAX), Some(Priority::SCREEN_SHARE));
     }
 
     #[test]

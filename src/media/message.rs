@@ -13,6 +13,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use super::allocator::Priority;
 pub use super::codec::Codec;
 pub use super::quality::{ConnectionQuality, QualityUpdate};
 pub use super::restriction::Allowance;
@@ -253,6 +254,8 @@ pub struct TrackSettings {
     pub quality: Quality,
     /// Highest frame rate wanted, frames per second; `None` for all.
     pub frame_rate: Option<u32>,
+    /// What goes before it when bandwidth is short; `None` leaves it to the kind of video.
+    pub priority: Option<Priority>,
 }
 
 /// A track the client is about to send.

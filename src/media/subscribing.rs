@@ -255,6 +255,7 @@ impl TrackSettings {
                 Quality::High
             },
             frame_rate: None,
+            priority: None,
         }
     }
 }

@@ -101,11 +101,11 @@ impl Subscription {
     pub fn wish(&self, track: &Track, now: Instant) -> Wish {
         let screen = track.info.announced.source == Source::ScreenShare;
         Wish {
-            priority: if screen {
-                Priority::ScreenShare
+            priority: self.settings.priority.unwrap_or(if screen {
+                Priority::SCREEN_SHARE
             } else {
-                Priority::Camera
-            },
+                Priority::CAMERA
+            }),
             layer_max: self.wanted_layer(track),
             temporal_max: self.wanted_temporal(),
             rates: track.rates(now),

@@ -16,7 +16,8 @@ use super::world::{Note, World};
 use crate::ids::TrackSid;
 use crate::media::fixed_keys;
 use crate::media::message::{
-    ClientInfo, Codec, Command, Join, Kind, Notice, Permissions, Quality, Request, TrackSettings,
+    ClientInfo, Codec, Command, Join, Kind, Notice, Permissions, Priority, Quality, Request,
+    TrackSettings,
 };
 use crate::media::ntp::Ntp;
 use crate::media::{Input, Limits, Output, Shard, ShardConfig};
@@ -213,6 +214,15 @@ impl Meeting {
 
     /// Someone wants all pictures of somebody no better than this.
     pub fn want(&mut self, name: &str, publisher: &str, quality: Quality) {
+        self.set(name, publisher, quality, None);
+    }
+
+    /// Someone wants all pictures of somebody before those of others.
+    pub fn prefer(&mut self, name: &str, publisher: &str, priority: u32) {
+        self.set(name, publisher, Quality::High, Priority::asked(priority));
+    }
+
+    fn set(&mut self, name: &str, publisher: &str, quality: Quality, priority: Option<Priority>) {
         let number = self.number(name);
         let tracks = self.tracks_of(publisher, Kind::Video);
         let settings = TrackSettings {
@@ -220,6 +230,7 @@ impl Meeting {
             dimensions: None,
             quality,
             frame_rate: None,
+            priority,
         };
         let request = Request::TrackSettings { tracks, settings };
         self.clients[number].requests.push(request);

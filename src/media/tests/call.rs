@@ -192,6 +192,7 @@ impl Call {
             dimensions: None,
             quality: Quality::High,
             frame_rate: None,
+            priority: None,
         };
         change(&mut settings);
         let tracks = vec![track.clone()];

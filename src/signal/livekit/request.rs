@@ -14,8 +14,8 @@ use super::{call, wire};
 use crate::ids::TrackSid;
 use crate::media::message::administration::Profile;
 use crate::media::message::{
-    AddTrack, Codec, CodecInfo, Connection, Kind, LayerInfo, Quality, Request, Source, Sync,
-    TrackSettings,
+    AddTrack, Codec, CodecInfo, Connection, Kind, LayerInfo, Priority, Quality, Request, Source,
+    Sync, TrackSettings,
 };
 use crate::signal::unix_now;
 
@@ -296,6 +296,7 @@ fn track_settings(update: proto::UpdateTrackSettings) -> Action {
             dimensions: (size.0 > 0).then_some(size),
             quality: quality.unwrap_or(Quality::High),
             frame_rate: (update.fps > 0).then_some(update.fps),
+            priority: Priority::asked(update.priority),
         },
         tracks: sids(update.track_sids),
     })
@@ -326,10 +327,12 @@ mod tests {
     fn a_size_goes_before_quality_and_off_disables() {
         let plain = settings(|_| ());
         assert_eq!((plain.dimensions, plain.quality), (None, Quality::Medium));
-        assert!(!plain.disabled && plain.frame_rate.is_none());
+        assert!(!plain.disabled && plain.frame_rate.is_none() && plain.priority.is_none());
         let sized = settings(|update| (update.width, update.height, update.fps) = (640, 360, 15));
         assert_eq!(sized.dimensions, Some((640, 360)));
         assert_eq!(sized.frame_rate, Some(15));
+        let rated = settings(|update| update.priority = 7);
+        assert_eq!(rated.priority, Priority::asked(7));
         assert!(settings(|update| update.quality = proto::VideoQuality::Off as i32).disabled);
         assert_eq!(
             settings(|update| update.quality = 99).quality,
