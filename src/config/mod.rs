@@ -142,6 +142,8 @@ sections! {
         hidden_participants: bool;
         /// Codecs that may be used, the preferred ones first.
         codecs: Vec<Codec>;
+        /// Whether video may be paused for want of bandwidth, where the client doesn't say.
+        pause_video: bool;
         /// Whether the server API may unmute tracks.
         remote_unmute: bool;
         /// How long tokens of a removed participant are refused.
@@ -345,6 +347,7 @@ impl Config {
             name_bytes: self.limits.name_bytes.get(),
             metadata_bytes: self.limits.metadata_bytes.get(),
             attributes_bytes: self.limits.attributes_bytes.get(),
+            pause_video: self.rooms.pause_video,
             codecs: self.rooms.codecs.clone(),
         }
     }

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 pub use super::allocator::Priority;
 pub use super::codec::Codec;
+pub use super::pausing::{StreamState, StreamUpdate};
 pub use super::quality::{ConnectionQuality, QualityUpdate};
 pub use super::restriction::Allowance;
 pub use super::speakers::Speaker;
@@ -63,6 +64,9 @@ pub struct Join {
     pub auto_subscribe: bool,
     /// Whether the client will report element sizes: video then starts at the lowest layer.
     pub adaptive_stream: bool,
+    /// Whether video to it may be paused when not even the smallest picture fits; `None` leaves it
+    /// to the configuration.
+    pub may_pause: Option<bool>,
     /// The client receives on a second peer connection, on which the offers are ours.
     pub two_connections: bool,
     /// The client's protocol number and kind, for others to see.

@@ -28,6 +28,7 @@ mod offer;
 pub mod order;
 pub mod packet;
 mod participant;
+pub mod pausing;
 mod payload_type;
 mod peer;
 mod permitting;
@@ -95,6 +96,8 @@ pub struct Limits {
     pub metadata_bytes: usize,
     /// Bytes of all keys and values of a participant's attributes.
     pub attributes_bytes: usize,
+    /// Video of subscribers who don't say whether it may be paused for want of bandwidth, may.
+    pub pause_video: bool,
     /// Codecs that are negotiated; Opus and one of video at least.
     pub codecs: Vec<Codec>,
 }

@@ -48,6 +48,8 @@ pub struct Participant {
     pub auto_subscribe: bool,
     /// Video starts at the lowest layer until element sizes are known.
     pub adaptive_stream: bool,
+    /// Video to it may be paused for want of bandwidth.
+    pub may_pause: bool,
     /// How far the stay has come.
     pub state: ParticipantState,
     /// Rises with every change that others see.

@@ -99,8 +99,13 @@ impl Room {
 
     /// What a client waits for, and may have been told while it could not hear.
     fn tell_again(&mut self, core: &mut Core, slot: u32, now: Instant) {
-        let participant = &self.participants[slot as usize];
+        let participant = &mut self.participants[slot as usize];
         let session = participant.session;
+        let states = participant.leg.stream_states();
+        if !states.is_empty() {
+            core.notify(session, Notice::StreamStates(states));
+        }
+        let participant = &self.participants[slot as usize];
         let waiting = participant.pending.iter().filter(|pending| !pending.queued);
         for pending in waiting {
             core.notify(session, pending.notice());

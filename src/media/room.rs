@@ -14,6 +14,7 @@ use slab::Slab;
 use super::data::Mailbox;
 use super::downlink::Downlink;
 use super::egress::Leg;
+use super::estimator::Bounds;
 use super::known::Known;
 use super::message::administration::Happened;
 use super::message::{
@@ -183,6 +184,11 @@ impl Room {
     }
 
     fn newcomer(&self, core: &mut Core, join: Join, mut peer: Peer, now: Instant) -> Participant {
+        let may_pause = join.may_pause.unwrap_or(core.config.limits.pause_video);
+        let bounds = match may_pause {
+            true => Bounds::pausing(),
+            false => Bounds::default(),
+        };
         Participant {
             sid: core.sid("PA_", 12).into(),
             session: join.session,
@@ -194,6 +200,7 @@ impl Room {
             client: join.client,
             auto_subscribe: join.auto_subscribe,
             adaptive_stream: join.adaptive_stream,
+            may_pause,
             state: ParticipantState::Joined,
             version: 1,
             joined: now,
@@ -208,7 +215,7 @@ impl Room {
             tick: now + TICK,
             armed: Armed::default(),
             peer,
-            leg: Leg::new(core.rng.fork(), now),
+            leg: Leg::new(core.rng.fork(), bounds, now),
             downlink: None,
             sections: Sections::default(),
             pending: Vec::new(),

@@ -65,7 +65,7 @@ pub struct Core {
     pub events: Vec<PeerEvent>,
     pub opened: Vec<u8>,
     pub wishes: Vec<allocator::Wish>,
-    pub grants: Vec<allocator::Grant>,
+    pub grants: Vec<Option<allocator::Grant>>,
 }
 
 /// An output that waits for [`Shard::poll`].

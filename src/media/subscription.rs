@@ -3,10 +3,11 @@
 use std::time::{Duration, Instant};
 
 use super::TrackKey;
-use super::allocator::{Grant, Priority, TEMPORAL_MAX, Wish};
+use super::allocator::{Grant, Pausing, Priority, TEMPORAL_MAX, Wish};
 use super::layers::Layers;
 use super::message::{Kind, Source, TrackSettings};
 use super::packet::Layer;
+use super::pausing::Flow;
 use super::rewrite::Rewrite;
 use super::sdp;
 use super::srtp::{self, OwnSsrc, SealRefused, Sealer};
@@ -45,6 +46,8 @@ pub struct Outgoing {
     pub rewrite: Rewrite,
     /// Which of them.
     pub layers: Layers,
+    /// Whether bandwidth lets it come.
+    pub flow: Flow,
     /// The one whose timestamps it follows now.
     pub source: Layer,
     /// RTP packets sent; wraps, as in sender reports.
@@ -78,15 +81,21 @@ pub struct Names {
 pub const REPORT_INTERVAL: Duration = Duration::from_secs(2);
 
 impl Subscription {
-    /// Whether it takes part in the sharing of bandwidth: video that is sent, is wanted and has its
-    /// section.
-    pub fn is_weighed(&self, track: &Track) -> bool {
+    /// Whether it is video that is sent, is wanted and has its section: what bandwidth is shared
+    /// among.
+    pub fn is_wanted(&self, track: &Track) -> bool {
         let flows = !self.settings.disabled && !track.info.announced.muted;
         let open = self
             .outgoing
             .as_ref()
             .is_some_and(|outgoing| !outgoing.held);
         self.kind == Kind::Video && flows && open
+    }
+
+    /// Whether it takes part in the sharing now, rather than to stay paused.
+    pub fn is_weighed(&self, track: &Track, now: Instant) -> bool {
+        let rests = |outgoing: &Outgoing| outgoing.flow.rests(now);
+        self.is_wanted(track) && !self.outgoing.as_ref().is_some_and(rests)
     }
 
     /// Nothing is sent for a while. What the subscriber misses meanwhile is not lost.
@@ -97,8 +106,9 @@ impl Subscription {
         }
     }
 
-    /// What it asks of the bandwidth.
-    pub fn wish(&self, track: &Track, now: Instant) -> Wish {
+    /// What it asks of the bandwidth, from a subscriber whose video `may_pause` or must not.
+    pub fn wish(&self, track: &Track, may_pause: bool, now: Instant) -> Wish {
+        let may_pause = may_pause && track.has_begun();
         let screen = track.info.announced.source == Source::ScreenShare;
         Wish {
             priority: self.settings.priority.unwrap_or(if screen {
@@ -110,6 +120,9 @@ impl Subscription {
             temporal_max: self.wanted_temporal(),
             rates: track.rates(now),
             current: self.granted,
+            pausing: (self.outgoing.as_ref()).map_or(Pausing::Never, |outgoing| {
+                outgoing.flow.pausing(may_pause, now)
+            }),
         }
     }
 

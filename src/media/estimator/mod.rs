@@ -56,6 +56,16 @@ impl Default for Bounds {
     }
 }
 
+impl Bounds {
+    /// For subscribers whose video may pause: a smallest picture needs not be held up by the floor.
+    pub fn pausing() -> Self {
+        Self {
+            floor: Bitrate::kbps(50),
+            ..Self::default()
+        }
+    }
+}
+
 /// The rate control of one subscriber leg.
 #[derive(Debug)]
 pub struct Estimator {
@@ -72,6 +82,8 @@ pub struct Estimator {
     rtt: Rtt,
     /// Last time the receiver told anything of use.
     heard: Option<Instant>,
+    /// All there is to send waits for the estimate to grow.
+    starved: bool,
     ticked: Instant,
 }
 
@@ -122,6 +134,7 @@ impl Estimator {
             hold: Hold::default(),
             rtt: Rtt::new(now),
             heard: None,
+            starved: false,
             ticked: now,
         }
     }
@@ -174,7 +187,9 @@ impl Estimator {
         let fresh = self
             .heard
             .is_some_and(|heard| now.saturating_duration_since(heard) < FRESH);
-        if !fresh {
+        // Nothing sent is nothing told. Whoever waits for more has to be let in to try it, and
+        // does less often with each failure, as the hold grows.
+        if !fresh && !self.starved {
             return;
         }
         let loss = self.loss(now);
@@ -192,6 +207,12 @@ impl Estimator {
             let grown = self.estimate.scale(factor).max(self.estimate + least);
             self.estimate = grown.min(self.bounds.ceiling);
         }
+    }
+
+    /// Whether all that is wanted waits for more, so that nothing is sent which the receiver could
+    /// tell about.
+    pub fn starve(&mut self, starved: bool) {
+        self.starved = starved;
     }
 
     /// What the link is thought to carry, everything included that has a transport-wide number.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::administration::{Profile, ProfileRefusal};
 use super::{
     AddTrack, Departure, ParticipantInfo, Quality, QualityUpdate, Refusal, RoomInfo, Speaker,
-    TrackInfo, TrackRefusal,
+    StreamUpdate, TrackInfo, TrackRefusal,
 };
 use crate::ids::{ParticipantSid, TrackSid};
 
@@ -122,6 +122,8 @@ pub enum Notice {
     },
     /// What changed about connections: the participant's own, and of those whose tracks it has.
     Qualities(Vec<QualityUpdate>),
+    /// Videos that bandwidth paused, or that come again.
+    StreamStates(Vec<StreamUpdate>),
     /// A track that was asked for has not appeared.
     TrackMissing(TrackSid),
 }
@@ -142,6 +144,7 @@ impl Notice {
             Self::Answer { sdp, .. } | Self::Offer { sdp, .. } => sdp.len(),
             Self::Speakers(speakers) => size_of_val(speakers.as_slice()),
             Self::Qualities(updates) => size_of_val(updates.as_slice()),
+            Self::StreamStates(updates) => size_of_val(updates.as_slice()),
             Self::Room(info) => info.metadata.len(),
             Self::ProfileAnswer { profile, .. } => profile.weight(),
             _ => 0,

@@ -186,6 +186,7 @@ pub(super) fn reply(notice: Notice) -> Option<Reply> {
             allowed,
         }),
         Notice::Qualities(updates) => call::qualities(updates),
+        Notice::StreamStates(updates) => call::stream_states(updates),
         Notice::TrackMissing(track) => Reply::SubscriptionResponse(proto::SubscriptionResponse {
             track_sid: text(&track),
             err: proto::SubscriptionError::SeTrackNotfound as i32,
