@@ -7,6 +7,7 @@
 mod administration;
 pub mod allocator;
 pub mod batch;
+mod census;
 pub mod codec;
 pub mod counters;
 mod data;

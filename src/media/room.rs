@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use slab::Slab;
 
+use super::census::Census;
 use super::data::Mailbox;
 use super::downlink::Downlink;
 use super::egress::Leg;
@@ -73,6 +74,8 @@ pub struct Room {
     pub participants_max: Option<u32>,
     /// Free text for clients.
     pub metadata: Arc<str>,
+    /// How many are in it, as far as they were told.
+    pub census: Census,
     /// Its timer in the heap.
     pub armed: Armed,
 }
@@ -104,6 +107,7 @@ impl Room {
             departure_timeout: core.config.limits.departure_timeout,
             participants_max: None,
             metadata: Arc::from(""),
+            census: Census::default(),
             armed: Armed::default(),
         }
     }
@@ -179,6 +183,7 @@ impl Room {
         core.notify(session, Notice::Joined(Box::new(joined)));
         self.announce(core, slot);
         self.subscribe_to_all(core, slot, now);
+        self.count(core, now);
         self.arm(core, slot);
         Ok(())
     }
@@ -273,12 +278,14 @@ impl Room {
         if self.participants.is_empty() {
             self.empty_since = Some(now);
         }
-        self.arm_if_empty(core);
+        self.count(core, now);
+        self.arm_room(core);
     }
 
-    /// Makes sure that an empty room is woken at its end.
-    pub fn arm_if_empty(&mut self, core: &mut Core) {
-        if let Some(deadline) = self.closes_at() {
+    /// Makes sure that a room is woken at its end if it is empty, and when there is news of it.
+    pub fn arm_room(&mut self, core: &mut Core) {
+        let deadlines = self.closes_at().into_iter().chain(self.census.due);
+        if let Some(deadline) = deadlines.min() {
             core.timers
                 .arm(TimerKey::Room(self.key), &mut self.armed, deadline);
         }

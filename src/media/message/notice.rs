@@ -62,7 +62,7 @@ pub enum Notice {
     /// tracks. Sent before the answer that carries its media. One value for all who are told:
     /// metadata can be large.
     Participant(Arc<ParticipantInfo>),
-    /// What changed about the room.
+    /// What changed about the room: at once its metadata, within some seconds who is in it.
     Room(Arc<RoomInfo>),
     /// What became of a [`super::Request::UpdateProfile`]. Older clients are only told of refusals.
     ProfileAnswer {
