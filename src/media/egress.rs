@@ -26,7 +26,7 @@ use super::rtcp::write::{SenderReport, write_sender_report};
 use super::sdp;
 use super::srtp::{Opener, OwnSsrc, Sealer};
 pub use super::subscription::Names;
-use super::subscription::{Outgoing, REPORT_INTERVAL, Retransmissions, Subscription};
+use super::subscription::{Outgoing, REPORT_INTERVAL, Retransmissions, Subscription, Wait};
 use super::track::Stream;
 use super::wire::{Plan, Wire};
 
@@ -133,6 +133,7 @@ impl Leg {
             kind,
             settings,
             since: now,
+            wait: Wait::default(),
             granted: None,
             outgoing: None,
         };

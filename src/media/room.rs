@@ -491,6 +491,7 @@ impl Room {
         self.tend_tracks(core, slot, now);
         self.ask_for_sections(core, slot, now);
         self.give_up_seeking(core, slot, now);
+        self.report_waiting(core, slot, now);
         self.tell_speakers(core, now);
         self.tell_quality(core, now);
         self.flush_data(core, slot, now);

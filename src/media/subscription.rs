@@ -24,10 +24,24 @@ pub struct Subscription {
     pub settings: TrackSettings,
     /// Since when.
     pub since: Instant,
+    /// Its wait for a section, while it has none and the client could give it one.
+    pub wait: Wait,
     /// What bandwidth last allowed.
     pub granted: Option<Grant>,
     /// The stream it goes out on, once a media section carries it.
     pub outgoing: Option<Outgoing>,
+}
+
+/// How long a subscription has waited for its section.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Wait {
+    /// It doesn't.
+    #[default]
+    Not,
+    /// Since then.
+    Since(Instant),
+    /// For too long. It goes on, but the client was told.
+    Told,
 }
 
 /// An outgoing stream: one SSRC for the life of the subscription in its section.
@@ -77,6 +91,10 @@ pub struct Names {
     pub track: TrackSid,
 }
 
+/// A client that has no section for a track after this has failed to make one: an offer takes it
+/// less than a second.
+const WAIT_MAX: Duration = Duration::from_secs(15);
+
 /// How often a sender report goes. The first goes with the first packets, for lip sync.
 pub const REPORT_INTERVAL: Duration = Duration::from_secs(2);
 
@@ -96,6 +114,21 @@ impl Subscription {
     pub fn is_weighed(&self, track: &Track, now: Instant) -> bool {
         let rests = |outgoing: &Outgoing| outgoing.flow.rests(now);
         self.is_wanted(track) && !self.outgoing.as_ref().is_some_and(rests)
+    }
+
+    /// Looks at its wait for a section, which a client that is `here` could end; whether that takes
+    /// too long, which is said once.
+    pub fn waits_too_long(&mut self, here: bool, now: Instant) -> bool {
+        match self.wait {
+            _ if self.outgoing.is_some() || !here => self.wait = Wait::Not,
+            Wait::Not => self.wait = Wait::Since(now),
+            Wait::Since(at) if now.saturating_duration_since(at) >= WAIT_MAX => {
+                self.wait = Wait::Told;
+                return true;
+            }
+            Wait::Since(_) | Wait::Told => {}
+        }
+        false
     }
 
     /// Nothing is sent for a while. What the subscriber misses meanwhile is not lost.

@@ -92,6 +92,9 @@ pub enum Notice {
     },
     /// A subscription ended because the client can't read the track's codec.
     CodecUnsupported(TrackSid),
+    /// A subscription doesn't come about: the client has no section for it, or can have none. It is
+    /// not ended, and may come yet.
+    SubscriptionFailed(TrackSid),
     /// An own track has its first subscriber.
     TrackSubscribed(TrackSid),
     /// Nothing is heard of the client's media any more: it should take the session up again. The

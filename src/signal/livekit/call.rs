@@ -87,6 +87,13 @@ pub(super) fn stream_states(updates: Vec<StreamUpdate>) -> Reply {
     })
 }
 
+pub(super) fn subscription_error(track: &TrackSid, error: proto::SubscriptionError) -> Reply {
+    Reply::SubscriptionResponse(proto::SubscriptionResponse {
+        track_sid: text(track),
+        err: error as i32,
+    })
+}
+
 /// Whom a publisher lets have its tracks, `None` for everybody.
 pub(super) fn allowances(permission: proto::SubscriptionPermission) -> Option<Vec<Allowance>> {
     if permission.all_participants {
