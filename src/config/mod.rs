@@ -109,6 +109,8 @@ sections! {
         origins: Vec<String>;
         /// Whether `/rtc/v1` is there; without it clients use `/rtc` and two connections.
         v1: bool;
+        /// Whether clients may ask to have faults simulated.
+        simulate: bool;
     }
     /// Metrics and health.
     metrics: Metrics {

@@ -440,73 +440,78 @@ mod tests {
         let cam = || camera(FULL);
         let silent = || camera([0, 0, 0]);
         let large = || camera([300, 0, 0]);
-        let cases: [(&str, u64, Vec<Wish>, &[Option<u8>]); 12] = [
+        let cases = [
             (
                 "what fits flows",
                 300,
                 vec![flowing(cam()), flowing(cam())],
-                &[Some(0), Some(0)],
+                vec![Some(0), Some(0)],
             ),
             (
                 "of equals the last pauses",
                 299,
                 vec![flowing(cam()), flowing(cam())],
-                &[Some(0), None],
+                vec![Some(0), None],
             ),
             (
                 "a screen share pauses last",
                 200,
                 vec![flowing(cam()), flowing(screen(FULL))],
-                &[None, Some(0)],
+                vec![None, Some(0)],
             ),
             (
                 "a higher priority pauses last",
                 200,
                 vec![flowing(cam()), flowing(rated(2, cam()))],
-                &[None, Some(0)],
+                vec![None, Some(0)],
             ),
             (
                 "a small one flows where a large one doesn't fit",
                 200,
                 vec![flowing(large()), flowing(cam())],
-                &[None, Some(0)],
+                vec![None, Some(0)],
             ),
             (
                 "nothing flows where nothing fits",
                 149,
                 vec![flowing(cam()), flowing(screen(FULL))],
-                &[None, None],
+                vec![None, None],
             ),
             (
                 "what never pauses is served before all",
                 200,
                 vec![flowing(screen(FULL)), cam()],
-                &[None, Some(0)],
+                vec![None, Some(0)],
             ),
             (
                 "a second small one comes before the first is larger",
                 600,
                 vec![flowing(cam()), flowing(cam())],
-                &[Some(0), Some(0)],
+                vec![Some(0), Some(0)],
             ),
-            ("a return needs headroom", 167, vec![paused(cam())], &[None]),
+            (
+                "a return needs headroom",
+                167,
+                vec![paused(cam())],
+                vec![None],
+            ),
             (
                 "with headroom it returns",
                 168,
                 vec![paused(cam())],
-                &[Some(0)],
+                vec![Some(0)],
             ),
             (
                 "what doesn't come costs nothing and isn't paused",
                 0,
                 vec![flowing(silent())],
-                &[Some(0)],
+                vec![Some(0)],
             ),
             (
                 "nor does it return while nothing comes",
                 9000,
                 vec![paused(silent())],
-                &[None],
+                vec![None],
             ),
         ];
         for (sentence, budget, wishes, expected) in cases {

@@ -18,6 +18,7 @@ pub use super::codec::Codec;
 pub use super::pausing::{StreamState, StreamUpdate};
 pub use super::quality::{ConnectionQuality, QualityUpdate};
 pub use super::restriction::Allowance;
+pub use super::simulation::{BreakOff, Simulation};
 pub use super::speakers::Speaker;
 use crate::ids::{Identity, ParticipantSid, RoomName, RoomSid, SessionKey, TrackSid};
 use administration::{Profile, Question};
@@ -218,6 +219,8 @@ pub enum Request {
     },
     /// The participant goes.
     Leave,
+    /// The client wants to see how it takes a fault.
+    Simulate(Simulation),
     /// Says who may have its tracks; `None` is everybody.
     Restrict(Option<Vec<Allowance>>),
     /// Changes the features of an own audio track. Unknown tracks are ignored, here and below.

@@ -45,6 +45,7 @@ pub mod rtcp;
 pub mod sdp;
 pub mod section;
 mod shard;
+pub mod simulation;
 pub mod speakers;
 pub mod srtp;
 mod subscribing;

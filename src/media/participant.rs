@@ -23,6 +23,7 @@ use super::peer::Peer;
 use super::quality::Link;
 use super::restriction::Allowances;
 use super::section::Sections;
+use super::simulation::Simulated;
 use super::timers::Armed;
 use crate::ids::{Identity, ParticipantSid, SessionKey, TrackSid};
 
@@ -112,6 +113,8 @@ pub struct Participant {
     pub denied: HashSet<TrackKey>,
     /// Tracks it asked for which aren't there, and since when. Bounded by [`WISHES_MAX`].
     pub sought: Vec<(TrackSid, Instant)>,
+    /// What it asked to be simulated.
+    pub simulated: Simulated,
     /// As others see it now, made when first asked for.
     pub info: OnceCell<Arc<ParticipantInfo>>,
     /// RTP packets taken in the current second, and when it began.

@@ -92,6 +92,7 @@ impl Room {
             gone: gone.cloned().collect(),
             others: self.others(slot),
             last_sequence: self.participants[slot as usize].mailbox.last_sequence(),
+            break_off: self.participants[slot as usize].simulated.break_off.take(),
         };
         core.notify(session, Notice::Resumed(Box::new(resumed)));
         self.tell_again(core, slot, now);

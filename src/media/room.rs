@@ -29,6 +29,7 @@ use super::quality::Link;
 use super::resuming::Departed;
 use super::section::Sections;
 use super::shard::{Core, TICK};
+use super::simulation::Simulated;
 #[cfg(test)]
 use super::tests::fault;
 use super::timers::{Armed, TimerKey};
@@ -235,6 +236,7 @@ impl Room {
             allowances: None,
             denied: HashSet::new(),
             sought: Vec::new(),
+            simulated: Simulated::default(),
             info: OnceCell::new(),
             packet_rate: (now, 0),
         }
@@ -412,6 +414,7 @@ impl Room {
                 self.update_settings(core, slot, &tracks, settings, now);
             }
             Request::Sync(sync) => self.sync(core, slot, &sync, now),
+            Request::Simulate(what) => self.simulate(core, slot, what, now),
             Request::Restrict(allowances) => self.restrict(core, slot, allowances, now),
             Request::AudioFeatures { track, features } => {
                 self.amend(core, slot, &track, |announced| {

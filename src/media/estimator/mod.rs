@@ -82,6 +82,8 @@ pub struct Estimator {
     rtt: Rtt,
     /// Last time the receiver told anything of use.
     heard: Option<Instant>,
+    /// A limit that the path is given by hand.
+    limit: Option<Bitrate>,
     /// All there is to send waits for the estimate to grow.
     starved: bool,
     ticked: Instant,
@@ -134,6 +136,7 @@ impl Estimator {
             hold: Hold::default(),
             rtt: Rtt::new(now),
             heard: None,
+            limit: None,
             starved: false,
             ticked: now,
         }
@@ -217,7 +220,13 @@ impl Estimator {
 
     /// What the link is thought to carry, everything included that has a transport-wide number.
     pub fn estimate(&self) -> Bitrate {
-        self.estimate
+        let limit = self.limit.unwrap_or(Bitrate::MAX);
+        self.estimate.min(limit)
+    }
+
+    /// Shows no more than this, whatever the path carries.
+    pub fn limit(&mut self, limit: Option<Bitrate>) {
+        self.limit = limit;
     }
 
     /// Round-trip time: from receiver reports, else from feedback, which adds the time until the

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::administration::{Profile, ProfileRefusal};
 use super::{
-    AddTrack, Departure, ParticipantInfo, Quality, QualityUpdate, Refusal, RoomInfo, Speaker,
-    StreamUpdate, TrackInfo, TrackRefusal,
+    AddTrack, BreakOff, Departure, ParticipantInfo, Quality, QualityUpdate, Refusal, RoomInfo,
+    Speaker, StreamUpdate, TrackInfo, TrackRefusal,
 };
 use crate::ids::{ParticipantSid, TrackSid};
 
@@ -180,6 +180,8 @@ pub struct Resumed {
     pub gone: Vec<Arc<ParticipantInfo>>,
     /// Everyone else who is visible, with their tracks.
     pub others: Vec<Arc<ParticipantInfo>>,
+    /// Its signalling is to break again, as it wished.
+    pub break_off: Option<BreakOff>,
     /// The last number of its own reliable data messages that came; what follows, it sends again.
     pub last_sequence: u32,
 }

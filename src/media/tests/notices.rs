@@ -50,7 +50,7 @@ fn a_track_without_a_section_is_told_after_a_while_and_comes_yet() {
     call.run(14_000);
     assert_eq!(failed(&call), []);
     call.run(20_000);
-    assert_eq!(failed(&call), [fourth.clone()], "said once");
+    assert_eq!(failed(&call), std::slice::from_ref(&fourth), "said once");
     assert!(call[bert].received_of(&fourth).is_empty());
     // While signalling is away nothing can be done about it; a new try has as long.
     call.close_signalling(bert);

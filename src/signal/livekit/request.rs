@@ -10,12 +10,12 @@ use proto::signal_request::Message as Asked;
 use proto::signal_response::Message as Reply;
 use serde::Deserialize;
 
-use super::{call, wire};
+use super::{call, simulate, wire};
 use crate::ids::TrackSid;
 use crate::media::message::administration::Profile;
 use crate::media::message::{
-    AddTrack, Codec, CodecInfo, Connection, Kind, LayerInfo, Priority, Quality, Request, Source,
-    Sync, TrackSettings,
+    AddTrack, Codec, CodecInfo, Connection, Departure, Kind, LayerInfo, Priority, Quality, Request,
+    Source, Sync, TrackSettings,
 };
 use crate::signal::unix_now;
 
@@ -39,13 +39,16 @@ const TRACKS_PER_REQUEST: usize = 2000;
 pub(super) enum Action {
     /// Ask the shard.
     Ask(Request),
+    /// End the stay and tell the client how.
+    Depart(Departure),
     /// Answer at once.
     Reply(Box<Reply>),
     /// Nothing.
     Ignore,
 }
 
-pub(super) fn interpret(message: Asked) -> Action {
+/// What a message asks for. Faults are simulated only if `simulating`.
+pub(super) fn interpret(message: Asked, simulating: bool) -> Action {
     match message {
         Asked::Offer(offer) => Action::Ask(self::offer(offer)),
         Asked::Answer(answer) => Action::Ask(Request::Answer {
@@ -85,6 +88,7 @@ pub(super) fn interpret(message: Asked) -> Action {
             track: update.track_sid.into(),
             features: update.features,
         }),
+        Asked::Simulate(asked) if simulating => simulate::act(asked),
         Asked::UpdateVideoTrack(update) => Action::Ask(Request::Dimensions {
             track: update.track_sid.into(),
             dimensions: (update.width, update.height),
@@ -317,7 +321,7 @@ mod tests {
             ..Default::default()
         };
         change(&mut update);
-        match interpret(Asked::TrackSetting(update)) {
+        match interpret(Asked::TrackSetting(update), false) {
             Action::Ask(Request::TrackSettings { settings, .. }) => settings,
             other => panic!("{other:?}"),
         }
@@ -338,6 +342,17 @@ mod tests {
             settings(|update| update.quality = 99).quality,
             Quality::High
         );
+    }
+
+    #[test]
+    fn faults_are_simulated_only_where_that_is_allowed() {
+        use proto::simulate_scenario::Scenario;
+        let asked = || {
+            let scenario = Some(Scenario::ServerLeave(true));
+            Asked::Simulate(proto::SimulateScenario { scenario })
+        };
+        assert!(matches!(interpret(asked(), false), Action::Ignore));
+        assert!(matches!(interpret(asked(), true), Action::Depart(_)));
     }
 
     #[test]
