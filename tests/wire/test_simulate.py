@@ -6,6 +6,7 @@ import time
 
 from livekit.protocol import models, rtc
 
+import vp8
 from daemon import Daemon, metric
 from harness import Failure, expect, test, until
 from probe import Probe
@@ -67,6 +68,35 @@ async def _():
         expect(not carl.messages("stream_state_update"), "carl was told, who doesn't allow it")
         back = states(ben, track.sid)[-1][0] - cleared
         return f"paused after {at - asked:.2f} s, back after {back:.2f} s"
+
+
+@test("", "of two videos of which one fits that of the higher priority flows")
+async def _():
+    async with Daemon(toml=ALLOWED) as daemon:
+        anna, = await people(daemon, "priority", "anna")
+        ben, = await people(daemon, "priority", "ben", subscriber_allow_pause=True)
+        sections = {}
+        for name in ("one", "two"):
+            track, _ = await anna.publish_video(name, rids=())
+            sections[track.sid] = await ben.subscription(track.sid)
+        began = time.monotonic()
+        await asyncio.sleep(2)
+        # The least is the lowest temporal layer, of which two don't fit.
+        least = [packet.payload for packet in ben.received(next(iter(sections.values())))
+                 if packet.at >= began and vp8.parse_vp8(packet.payload).tid == 0]
+        rate = sum(map(len, least)) * 8 / (time.monotonic() - began)
+        await simulate(ben, subscriber_bandwidth=int(rate * 1.5))
+        first, second = sections
+        for preferred, other in ((first, second), (second, first), (first, second)):
+            asked = time.monotonic()
+            await ben.settings(preferred, quality=models.HIGH, priority=2)
+            await ben.settings(other, quality=models.HIGH, priority=1)
+            await until(lambda sid=other: (states(ben, sid) or [(0, 0)])[-1][1] == rtc.PAUSED,
+                        "the other pauses", 5)
+            await ben.flow(sections[preferred], count=30)
+            expect((states(ben, preferred) or [(0, rtc.ACTIVE)])[-1][1] == rtc.ACTIVE,
+                   f"the preferred one is paused: {states(ben, preferred, asked)}")
+            await asyncio.sleep(1.5)  # longer than a state lasts at least
 
 
 @test("", "speech is simulated")

@@ -148,6 +148,18 @@ mod tests {
     }
 
     #[test]
+    fn pausing_is_allowed_refused_or_not_spoken_of() {
+        for (query, expected) in [
+            ("subscriber_allow_pause=1", Some(true)),
+            ("subscriber_allow_pause=0", Some(false)),
+            ("subscriber_allow_pause=", None),
+            ("", None),
+        ] {
+            assert_eq!(read(query, |_| ()).unwrap().may_pause, expected, "{query}");
+        }
+    }
+
+    #[test]
     fn a_connection_to_publish_has_a_name_of_its_own_and_receives_nothing() {
         let admission = read("publish=screen", |_| ()).unwrap();
         assert_eq!(admission.grant.identity.as_str(), "anna#screen");
