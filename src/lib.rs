@@ -82,6 +82,7 @@
 //! | a freeze when a tile is resized | `media/layers.rs` |
 //! | numbers jump, a decoder complains | `media/rewrite.rs`, `media/codec/` |
 //! | pictures too small, or flapping between sizes | `media/allocator.rs`, `media/estimator/` |
+//! | a video pauses, or doesn't return | `media/pausing.rs` |
 //! | freezes under loss | `media/retransmit.rs`, `media/egress.rs` |
 //! | a speaker's frame that stays or never comes | `media/speakers.rs` |
 //! | a layer the browser doesn't send, or never stops to | `media/dynacast.rs` |

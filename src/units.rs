@@ -11,6 +11,9 @@ impl Bitrate {
     /// No bits at all.
     pub const ZERO: Bitrate = Bitrate(0);
 
+    /// More than anything carries.
+    pub const MAX: Bitrate = Bitrate(u64::MAX);
+
     /// From bits per second.
     pub const fn bps(bits: u64) -> Self {
         Self(bits)

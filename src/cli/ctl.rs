@@ -98,6 +98,9 @@ enum Action {
         /// The most frames per second.
         #[arg(long, value_name = "FPS")]
         frame_rate: Option<u32>,
+        /// What goes first when bandwidth is short: the higher number, 255 at most.
+        #[arg(long, value_name = "N")]
+        priority: Option<u32>,
         /// Nothing at all.
         #[arg(long)]
         off: bool,
@@ -212,6 +215,7 @@ impl Action {
                 quality,
                 size,
                 frame_rate,
+                priority,
                 off,
             } => {
                 let fields = json!({
@@ -220,6 +224,7 @@ impl Action {
                     "width": size.map(|(width, _)| width),
                     "height": size.map(|(_, height)| height),
                     "frame_rate": frame_rate,
+                    "priority": priority,
                     "disabled": off,
                 });
                 whom.request("layers", fields)

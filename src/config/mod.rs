@@ -109,6 +109,8 @@ sections! {
         origins: Vec<String>;
         /// Whether `/rtc/v1` is there; without it clients use `/rtc` and two connections.
         v1: bool;
+        /// Whether clients may ask to have faults simulated.
+        simulate: bool;
     }
     /// Metrics and health.
     metrics: Metrics {
@@ -142,6 +144,8 @@ sections! {
         hidden_participants: bool;
         /// Codecs that may be used, the preferred ones first.
         codecs: Vec<Codec>;
+        /// Whether video may be paused for want of bandwidth, where the client doesn't say.
+        pause_video: bool;
         /// Whether the server API may unmute tracks.
         remote_unmute: bool;
         /// How long tokens of a removed participant are refused.
@@ -350,6 +354,7 @@ impl Config {
             name_bytes: self.limits.name_bytes.get(),
             metadata_bytes: self.limits.metadata_bytes.get(),
             attributes_bytes: self.limits.attributes_bytes.get(),
+            pause_video: self.rooms.pause_video,
             codecs: self.rooms.codecs.clone(),
         }
     }

@@ -139,7 +139,7 @@ impl Room {
         if let Some(metadata) = options.metadata {
             self.set_metadata(core, metadata);
         }
-        self.arm_if_empty(core);
+        self.arm_room(core);
     }
 
     /// Replaces the metadata and tells everybody, unless it stays the same.
@@ -148,10 +148,7 @@ impl Room {
             return;
         }
         self.metadata = metadata.into();
-        let info = Arc::new(self.info(core));
-        for (_, participant) in &self.participants {
-            core.notify(participant.session, Notice::Room(Arc::clone(&info)));
-        }
+        self.tell_room(core);
     }
 
     /// Answers what concerns the whole room.

@@ -1,10 +1,12 @@
 //! How much of each video a subscriber gets: a pure function from rates and wishes to grants.
 //!
-//! Everybody's smallest picture comes first, whatever the budget: a tile is never black for want
-//! of bandwidth. Then the steps above it, class by class: screen shares up to what was wanted
-//! before the first camera rises, and within a class one step for each in turn. Audio is never
-//! weighed: the caller takes it off the budget before. Which packets a grant lets through is
-//! decided elsewhere, and so is the budget.
+//! Every smallest picture comes first, whatever the budget: a tile is not black for want of
+//! bandwidth, unless its viewer would rather have it so. Then the steps above it, by priority:
+//! screen shares up to what was wanted before the first camera rises, and among equals one step for
+//! each in turn. Audio is never weighed: the caller takes it off the budget before. Which packets a
+//! grant lets through is decided elsewhere, and so is the budget.
+
+use std::cmp::Reverse;
 
 use super::packet::Layer;
 use crate::units::Bitrate;
@@ -19,7 +21,7 @@ const RAISE_HEADROOM: f64 = 1.12;
 /// What is to be known of one subscribed video.
 #[derive(Debug, Clone)]
 pub struct Wish {
-    /// Its class.
+    /// What goes before it.
     pub priority: Priority,
     /// The best spatial layer wanted.
     pub layer_max: Layer,
@@ -31,15 +33,36 @@ pub struct Wish {
     pub rates: [[Bitrate; TEMPORAL_MAX]; Layer::COUNT_MAX],
     /// What was granted before.
     pub current: Option<Grant>,
+    /// What becomes of it when not even the least fits.
+    pub pausing: Pausing,
 }
 
-/// What is served first.
+/// Whether a video may be granted nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pausing {
+    /// No: its smallest picture is granted, whatever that costs.
+    Never,
+    /// Yes, if its smallest picture doesn't fit.
+    Flowing,
+    /// Yes, and it was: its return needs headroom, like a raise, and that something comes of it.
+    Paused,
+}
+
+/// What is served first: the higher number, as in LiveKit's server. The comment in its protocol
+/// says that 1 is the highest; what runs everywhere has it the other way round.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Priority {
-    /// Text that has to be read.
-    ScreenShare,
+pub struct Priority(u8);
+
+impl Priority {
     /// Faces.
-    Camera,
+    pub const CAMERA: Self = Self(1);
+    /// Text that has to be read.
+    pub const SCREEN_SHARE: Self = Self(u8::MAX);
+
+    /// What a client asked for; 0 leaves it to the kind of video.
+    pub fn asked(number: u32) -> Option<Self> {
+        (number > 0).then(|| Self(u8::try_from(number).unwrap_or(u8::MAX)))
+    }
 }
 
 /// What one subscribed video gets.
@@ -51,23 +74,22 @@ pub struct Grant {
     pub temporal: u8,
 }
 
-/// Shares `budget` out. `out` is cleared; its entries follow the order of `wishes`. Returns what
-/// the grants cost, which is above the budget when not even the smallest pictures fit.
-pub fn allocate(budget: Bitrate, wishes: &[Wish], out: &mut Vec<Grant>) -> Bitrate {
-    out.clear();
-    out.extend(wishes.iter().map(Wish::lowest));
-    let mut spent: Bitrate = wishes.iter().map(|wish| wish.rate(wish.lowest())).sum();
-    for class in [Priority::ScreenShare, Priority::Camera] {
+/// Shares `budget` out. `out` is cleared; its entries follow the order of `wishes`, `None` for what
+/// pauses. Returns what the grants cost, which is above the budget when not even the smallest
+/// pictures fit of those that never pause.
+pub fn allocate(budget: Bitrate, wishes: &[Wish], out: &mut Vec<Option<Grant>>) -> Bitrate {
+    let mut order: Vec<usize> = (0..wishes.len()).collect();
+    order.sort_by_key(|at| Reverse(wishes[*at].priority));
+    let mut spent = smallest(budget, wishes, &order, out);
+    for equals in order.chunk_by(|a, b| wishes[*a].priority == wishes[*b].priority) {
         // Each round but the last raises something, and a wish has at most 12 steps.
         let mut raised = true;
         while raised {
             raised = false;
-            for (wish, grant) in wishes.iter().zip(out.iter_mut()) {
-                if wish.priority != class {
-                    continue;
-                }
-                if let Some((next, total)) = wish.raise(*grant, spent, budget) {
-                    (*grant, spent) = (next, total);
+            for at in equals.iter().copied() {
+                let step = out[at].and_then(|grant| wishes[at].raise(grant, spent, budget));
+                if let Some((next, total)) = step {
+                    (out[at], spent) = (Some(next), total);
                     raised = true;
                 }
             }
@@ -75,7 +97,32 @@ pub fn allocate(budget: Bitrate, wishes: &[Wish], out: &mut Vec<Grant>) -> Bitra
     }
     out.iter_mut()
         .zip(wishes)
-        .for_each(|(grant, wish)| *grant = wish.open_top(*grant));
+        .for_each(|(grant, wish)| *grant = grant.map(|grant| wish.open_top(grant)));
+    spent
+}
+
+/// Grants the smallest pictures: all that never pause, then in `order` what fits beside them.
+/// Returns what they cost.
+fn smallest(
+    budget: Bitrate,
+    wishes: &[Wish],
+    order: &[usize],
+    out: &mut Vec<Option<Grant>>,
+) -> Bitrate {
+    out.clear();
+    let never = |wish: &Wish| (wish.pausing == Pausing::Never).then(|| wish.lowest());
+    out.extend(wishes.iter().map(never));
+    let granted = wishes.iter().zip(out.iter());
+    let mut spent = granted
+        .filter_map(|(wish, grant)| Some(wish.rate((*grant)?)))
+        .sum();
+    for at in order.iter().copied() {
+        if out[at].is_none()
+            && let Some(total) = wishes[at].flow(spent, budget)
+        {
+            (out[at], spent) = (Some(wishes[at].lowest()), total);
+        }
+    }
     spent
 }
 
@@ -97,6 +144,17 @@ impl Wish {
             layer: Layer(0),
             temporal: self.temporal_max,
         })
+    }
+
+    /// The cost of all with its smallest picture, if that fits.
+    fn flow(&self, spent: Bitrate, budget: Bitrate) -> Option<Bitrate> {
+        let own = self.rate(self.lowest());
+        let total = spent + own;
+        let fits = match self.pausing {
+            Pausing::Paused => own > Bitrate::ZERO && total.scale(RAISE_HEADROOM) <= budget,
+            Pausing::Never | Pausing::Flowing => own == Bitrate::ZERO || total <= budget,
+        };
+        fits.then_some(total)
     }
 
     /// The step above `grant` and the cost of all with it, if it fits.
@@ -168,7 +226,7 @@ mod tests {
     /// Without temporal layers, kbit/s.
     fn camera(rates: [u64; 3]) -> Wish {
         Wish {
-            priority: Priority::Camera,
+            priority: Priority::CAMERA,
             layer_max: Layer(2),
             temporal_max: 3,
             rates: rates.map(|rate| {
@@ -180,13 +238,35 @@ mod tests {
                 ]
             }),
             current: None,
+            pausing: Pausing::Never,
+        }
+    }
+
+    fn flowing(wish: Wish) -> Wish {
+        Wish {
+            pausing: Pausing::Flowing,
+            ..wish
+        }
+    }
+
+    fn paused(wish: Wish) -> Wish {
+        Wish {
+            pausing: Pausing::Paused,
+            ..wish
         }
     }
 
     fn screen(rates: [u64; 3]) -> Wish {
         Wish {
-            priority: Priority::ScreenShare,
+            priority: Priority::SCREEN_SHARE,
             ..camera(rates)
+        }
+    }
+
+    fn rated(priority: u32, wish: Wish) -> Wish {
+        Wish {
+            priority: Priority::asked(priority).expect("not 0"),
+            ..wish
         }
     }
 
@@ -219,10 +299,11 @@ mod tests {
         }
     }
 
-    fn layers(budget: u64, wishes: &[Wish]) -> Vec<u8> {
+    fn layers(budget: u64, wishes: &[Wish]) -> Vec<Option<u8>> {
         let mut out = vec![];
         allocate(Bitrate::kbps(budget), wishes, &mut out);
-        out.iter().map(|grant| grant.layer.0).collect()
+        let layers = out.iter().map(|grant| grant.map(|grant| grant.layer.0));
+        layers.collect()
     }
 
     const FULL: [u64; 3] = [150, 500, 1700];
@@ -230,7 +311,7 @@ mod tests {
     #[test]
     fn sentences() {
         let cam = || camera(FULL);
-        let cases: [(&str, u64, Vec<Wish>, &[u8]); 17] = [
+        let cases: [(&str, u64, Vec<Wish>, &[u8]); 21] = [
             (
                 "plenty is for all",
                 9000,
@@ -272,6 +353,30 @@ mod tests {
                 2500,
                 vec![cam(), screen(FULL)],
                 &[1, 2],
+            ),
+            (
+                "a higher priority rises first",
+                2100,
+                vec![cam(), rated(2, cam())],
+                &[0, 2],
+            ),
+            (
+                "one priority after another",
+                2700,
+                vec![rated(2, cam()), cam(), rated(3, cam())],
+                &[1, 0, 2],
+            ),
+            (
+                "a camera can be as important as a screen share, and no more",
+                1200,
+                vec![screen(FULL), rated(1000, cam())],
+                &[1, 1],
+            ),
+            (
+                "a screen share can be less important than cameras",
+                2100,
+                vec![rated(1, screen(FULL)), rated(2, cam())],
+                &[0, 2],
             ),
             (
                 "no more than wanted",
@@ -325,8 +430,100 @@ mod tests {
             ),
         ];
         for (sentence, budget, wishes, expected) in cases {
+            let expected: Vec<_> = expected.iter().copied().map(Some).collect();
             assert_eq!(layers(budget, &wishes), expected, "{sentence}");
         }
+    }
+
+    #[test]
+    fn pausing_sentences() {
+        let cam = || camera(FULL);
+        let silent = || camera([0, 0, 0]);
+        let large = || camera([300, 0, 0]);
+        let cases = [
+            (
+                "what fits flows",
+                300,
+                vec![flowing(cam()), flowing(cam())],
+                vec![Some(0), Some(0)],
+            ),
+            (
+                "of equals the last pauses",
+                299,
+                vec![flowing(cam()), flowing(cam())],
+                vec![Some(0), None],
+            ),
+            (
+                "a screen share pauses last",
+                200,
+                vec![flowing(cam()), flowing(screen(FULL))],
+                vec![None, Some(0)],
+            ),
+            (
+                "a higher priority pauses last",
+                200,
+                vec![flowing(cam()), flowing(rated(2, cam()))],
+                vec![None, Some(0)],
+            ),
+            (
+                "a small one flows where a large one doesn't fit",
+                200,
+                vec![flowing(large()), flowing(cam())],
+                vec![None, Some(0)],
+            ),
+            (
+                "nothing flows where nothing fits",
+                149,
+                vec![flowing(cam()), flowing(screen(FULL))],
+                vec![None, None],
+            ),
+            (
+                "what never pauses is served before all",
+                200,
+                vec![flowing(screen(FULL)), cam()],
+                vec![None, Some(0)],
+            ),
+            (
+                "a second small one comes before the first is larger",
+                600,
+                vec![flowing(cam()), flowing(cam())],
+                vec![Some(0), Some(0)],
+            ),
+            (
+                "a return needs headroom",
+                167,
+                vec![paused(cam())],
+                vec![None],
+            ),
+            (
+                "with headroom it returns",
+                168,
+                vec![paused(cam())],
+                vec![Some(0)],
+            ),
+            (
+                "what doesn't come costs nothing and isn't paused",
+                0,
+                vec![flowing(silent())],
+                vec![Some(0)],
+            ),
+            (
+                "nor does it return while nothing comes",
+                9000,
+                vec![paused(silent())],
+                vec![None],
+            ),
+        ];
+        for (sentence, budget, wishes, expected) in cases {
+            assert_eq!(layers(budget, &wishes), expected, "{sentence}");
+        }
+    }
+
+    #[test]
+    fn a_priority_of_zero_is_none() {
+        assert_eq!(Priority::asked(0), None);
+        assert_eq!(Priority::asked(1), Some(Priority::CAMERA));
+        assert_eq!(Priority::asked(u32::MAX), Some(Priority::SCREEN_SHARE));
     }
 
     #[test]
@@ -352,7 +549,7 @@ mod tests {
                 layer: Layer(layer),
                 temporal: highest,
             };
-            assert_eq!(out, [expected], "{sentence}");
+            assert_eq!(out, [Some(expected)], "{sentence}");
         }
     }
 
@@ -368,13 +565,16 @@ mod tests {
             layer: Layer(2),
             temporal: 0,
         };
-        assert_eq!((out, spent), (vec![expected], Bitrate::kbps(850)));
+        assert_eq!((out, spent), (vec![Some(expected)], Bitrate::kbps(850)));
     }
 
     #[test]
     fn grants_are_stable_when_nothing_changes_and_fit_the_budget() {
-        for budget in (300..6000).step_by(37) {
+        for budget in (30..6000).step_by(37) {
             let mut wishes = vec![temporal(FULL), screen(FULL), temporal([100, 300, 900])];
+            for wish in &mut wishes {
+                wish.pausing = Pausing::Flowing;
+            }
             let mut out = vec![];
             for round in 0..4 {
                 let before = out.clone();
@@ -385,7 +585,11 @@ mod tests {
                     "{budget}: {before:?} became {out:?}"
                 );
                 for (wish, grant) in wishes.iter_mut().zip(&out) {
-                    wish.current = Some(*grant);
+                    wish.current = *grant;
+                    wish.pausing = match grant {
+                        Some(_) => Pausing::Flowing,
+                        None => Pausing::Paused,
+                    };
                 }
             }
         }

@@ -272,6 +272,8 @@ pub struct Counters {
     pub layer_switches: u64,
     /// Times a publisher was told which layers of a video are wanted.
     pub demands: u64,
+    /// Videos that were paused for want of bandwidth.
+    pub pauses: u64,
     /// Connected peers by SRTP suite: AES-CM, AES-128-GCM, AES-256-GCM.
     pub srtp_suites: [u64; 3],
     /// Joins that were accepted.
@@ -314,6 +316,7 @@ impl Default for Counters {
             plis_sent: 0,
             layer_switches: 0,
             demands: 0,
+            pauses: 0,
             srtp_suites: [0; 3],
             joins: 0,
             resumes: 0,

@@ -14,18 +14,19 @@ use slab::Slab;
 use super::TrackKey;
 use super::counters::{Counters, Dropped};
 use super::dtls::Keying;
-use super::estimator::Estimator;
+use super::estimator::{Bounds, Estimator};
 use super::layers::{Decision, Layers};
 use super::message::{Kind, TrackSettings, Transmit};
 use super::ntp::Ntp;
 use super::packet::{Layer, Packet};
+use super::pausing::Flow;
 use super::payload_type::Codecs;
 use super::rewrite::{Alignment, Rewrite, Sent};
 use super::rtcp::write::{SenderReport, write_sender_report};
 use super::sdp;
 use super::srtp::{Opener, OwnSsrc, Sealer};
 pub use super::subscription::Names;
-use super::subscription::{Outgoing, REPORT_INTERVAL, Retransmissions, Subscription};
+use super::subscription::{Outgoing, REPORT_INTERVAL, Retransmissions, Subscription, Wait};
 use super::track::Stream;
 use super::wire::{Plan, Wire};
 
@@ -65,13 +66,13 @@ pub struct Lost {
 }
 
 impl Leg {
-    /// A leg without keys and address.
-    pub fn new(rng: fastrand::Rng, now: Instant) -> Self {
+    /// A leg without keys and address, of a rate within these bounds.
+    pub fn new(rng: fastrand::Rng, bounds: Bounds, now: Instant) -> Self {
         Self {
             codecs: Codecs::default(),
             path: None,
             crypto: None,
-            wire: Wire::new(now),
+            wire: Wire::new(bounds, now),
             marked: false,
             exhausted: false,
             subscriptions: Slab::new(),
@@ -132,6 +133,7 @@ impl Leg {
             kind,
             settings,
             since: now,
+            wait: Wait::default(),
             granted: None,
             outgoing: None,
         };
@@ -221,6 +223,7 @@ impl Leg {
             rtx,
             rewrite,
             layers: Layers::default(),
+            flow: Flow::default(),
             source: Layer(0),
             packets: 0,
             octets: 0,

@@ -89,6 +89,7 @@ impl Subscription {
             mid,
             ssrc: outgoing.map(|outgoing| outgoing.ssrc.get()),
             disabled: self.settings.disabled,
+            paused: outgoing.is_some_and(|outgoing| outgoing.flow.is_paused()),
             wanted: self.wanted_layer(track).0,
             allowed: self.granted.map(|grant| (grant.layer.0, grant.temporal)),
             forwarded: outgoing.and_then(|outgoing| outgoing.forwarded(track)),

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::counters::Dropped;
 use super::demux::{Class, Place};
-use super::message::{Connection, Kind};
+use super::message::{Connection, Kind, Notice};
 use super::packet::{Layer, Packet, Shown};
 use super::participant::{Participant, Source};
 use super::peer::{PeerEvent, Received, Unaccepted};
@@ -19,6 +19,7 @@ use super::srtp::Opener;
 use super::tests::fault;
 use super::track::Track;
 use super::{TrackKey, allocator};
+use crate::units::Bitrate;
 
 /// Streams a participant is remembered to send; a new one past this replaces the oldest. Three
 /// layers of each of 32 tracks fit.
@@ -372,7 +373,8 @@ impl Room {
             participants,
             ..
         } = self;
-        let Participant { leg, link, .. } = &mut participants[slot as usize];
+        let participant = &mut participants[slot as usize];
+        let Participant { leg, link, .. } = participant;
         leg.estimator().tick(now);
         // What a cut leaves is measured on numbered packets, which audio isn't: its share is off
         // already. Before a cut it is small beside the headroom of a raise.
@@ -380,27 +382,42 @@ impl Room {
         core.wishes.clear();
         for subscription in leg.subscriptions() {
             let track = &tracks[subscription.track.0 as usize];
-            if subscription.is_weighed(track) {
-                core.wishes.push(subscription.wish(track, now));
+            if subscription.is_weighed(track, now) {
+                let wish = subscription.wish(track, participant.may_pause, now);
+                core.wishes.push(wish);
             }
         }
         let spent = allocator::allocate(budget, &core.wishes, &mut core.grants);
         link.allows(spent, allocator::wanted(&core.wishes));
-        let mut asked = Vec::new();
+        let (mut asked, mut updates) = (Vec::new(), Vec::new());
+        let mut paused = false;
         let mut grants = core.grants.iter().copied();
         for subscription in leg.subscriptions().filter(|s| s.kind == Kind::Video) {
-            let weighed = subscription.is_weighed(&tracks[subscription.track.0 as usize]);
-            subscription.granted = if weighed { grants.next() } else { None };
             let track = &tracks[subscription.track.0 as usize];
+            let wanted = subscription.is_wanted(track);
+            let weighed = subscription.is_weighed(track, now);
+            subscription.granted = if weighed {
+                grants.next().flatten()
+            } else {
+                None
+            };
             let granted = subscription.granted;
             let target = granted.map(|grant| track.target(grant.layer, grant.temporal));
             let Some(outgoing) = &mut subscription.outgoing else {
                 continue;
             };
+            if weighed {
+                updates.extend(outgoing.follow(granted.is_some(), now, &mut core.counters));
+            }
+            paused |= wanted && outgoing.flow.is_paused();
             outgoing.layers.set_target(target);
             if outgoing.layers.wanted_key_frame(now).is_some() {
                 asked.push(subscription.track);
             }
+        }
+        leg.estimator().starve(paused && spent == Bitrate::ZERO);
+        if !updates.is_empty() {
+            core.notify(participant.session, Notice::StreamStates(updates));
         }
         for key in asked {
             self.want_key_frames(key, now);

@@ -14,9 +14,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use super::allocator::Priority;
 pub use super::codec::Codec;
+pub use super::pausing::{StreamState, StreamUpdate};
 pub use super::quality::{ConnectionQuality, QualityUpdate};
 pub use super::restriction::Allowance;
+pub use super::simulation::{BreakOff, Simulation};
 pub use super::speakers::Speaker;
 use crate::ids::{Identity, ParticipantSid, RoomName, RoomSid, SessionKey, TrackSid};
 use administration::{Profile, Question};
@@ -63,6 +66,9 @@ pub struct Join {
     pub auto_subscribe: bool,
     /// Whether the client will report element sizes: video then starts at the lowest layer.
     pub adaptive_stream: bool,
+    /// Whether video to it may be paused when not even the smallest picture fits; `None` leaves it
+    /// to the configuration.
+    pub may_pause: Option<bool>,
     /// The client receives on a second peer connection, on which the offers are ours.
     pub two_connections: bool,
     /// The client's protocol number and kind, for others to see.
@@ -216,6 +222,8 @@ pub enum Request {
     Leave,
     /// Its client can't be spoken with any further: the stay ends, and this is why.
     End(Departure),
+    /// The client wants to see how it takes a fault.
+    Simulate(Simulation),
     /// Says who may have its tracks; `None` is everybody.
     Restrict(Option<Vec<Allowance>>),
     /// Changes the features of an own audio track. Unknown tracks are ignored, here and below.
@@ -256,6 +264,8 @@ pub struct TrackSettings {
     pub quality: Quality,
     /// Highest frame rate wanted, frames per second; `None` for all.
     pub frame_rate: Option<u32>,
+    /// What goes before it when bandwidth is short; `None` leaves it to the kind of video.
+    pub priority: Option<Priority>,
 }
 
 /// A track the client is about to send.

@@ -8,6 +8,7 @@ mod administration;
 pub mod allocator;
 mod announcing;
 pub mod batch;
+mod census;
 pub mod codec;
 pub mod counters;
 mod data;
@@ -30,6 +31,7 @@ mod offer;
 pub mod order;
 pub mod packet;
 mod participant;
+pub mod pausing;
 mod payload_type;
 mod peer;
 mod permitting;
@@ -45,6 +47,7 @@ pub mod rtcp;
 pub mod sdp;
 pub mod section;
 mod shard;
+pub mod simulation;
 pub mod speakers;
 pub mod srtp;
 mod subscribing;
@@ -97,6 +100,8 @@ pub struct Limits {
     pub metadata_bytes: usize,
     /// Bytes of all keys and values of a participant's attributes.
     pub attributes_bytes: usize,
+    /// Video of subscribers who don't say whether it may be paused for want of bandwidth, may.
+    pub pause_video: bool,
     /// Codecs that are negotiated; Opus and one of video at least.
     pub codecs: Vec<Codec>,
 }

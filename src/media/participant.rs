@@ -24,6 +24,7 @@ use super::peer::Peer;
 use super::quality::Link;
 use super::restriction::Allowances;
 use super::section::Sections;
+use super::simulation::Simulated;
 use super::timers::Armed;
 use crate::ids::{Identity, ParticipantSid, SessionKey, TrackSid};
 
@@ -49,6 +50,8 @@ pub struct Participant {
     pub auto_subscribe: bool,
     /// Video starts at the lowest layer until element sizes are known.
     pub adaptive_stream: bool,
+    /// Video to it may be paused for want of bandwidth.
+    pub may_pause: bool,
     /// How far the stay has come.
     pub state: ParticipantState,
     /// Rises with every change that others see.
@@ -113,6 +116,8 @@ pub struct Participant {
     pub sought: HashMap<TrackSid, Instant>,
     /// What of it others are still to be told.
     pub news: News,
+    /// What it asked to be simulated.
+    pub simulated: Simulated,
     /// As others see it now, made when first asked for.
     pub info: OnceCell<Arc<ParticipantInfo>>,
     /// RTP packets taken in the current second, and when it began.

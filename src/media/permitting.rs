@@ -33,6 +33,7 @@ impl Room {
             (true, false) => self.unhide(core, slot, now),
             _ => {}
         }
+        self.count(core, now);
         true
     }
 

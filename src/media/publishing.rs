@@ -224,6 +224,7 @@ impl Room {
         // Others learn of the track before any SDP that carries it.
         self.changed(core, slot);
         self.offer_to_all(core, key, now);
+        self.count(core, now);
         self.report_track(core, key, Happened::TrackPublished, now);
     }
 
@@ -260,6 +261,7 @@ impl Room {
             core.notify(participant.session, pending.notice());
         }
         self.changed(core, track.publisher);
+        self.count(core, now);
     }
 
     /// Ends every subscription to a track.

@@ -96,6 +96,7 @@ impl Room {
             gone: gone.cloned().collect(),
             others: self.others(slot),
             last_sequence: self.participants[slot as usize].mailbox.last_sequence(),
+            break_off: self.participants[slot as usize].simulated.break_off.take(),
         };
         core.notify(session, Notice::Resumed(Box::new(resumed)));
         self.tell_again(core, slot, now);
@@ -103,8 +104,13 @@ impl Room {
 
     /// What a client waits for, and may have been told while it could not hear.
     fn tell_again(&mut self, core: &mut Core, slot: u32, now: Instant) {
-        let participant = &self.participants[slot as usize];
+        let participant = &mut self.participants[slot as usize];
         let session = participant.session;
+        let states = participant.leg.stream_states();
+        if !states.is_empty() {
+            core.notify(session, Notice::StreamStates(states));
+        }
+        let participant = &self.participants[slot as usize];
         let waiting = participant.pending.iter().filter(|pending| !pending.queued);
         for pending in waiting {
             core.notify(session, pending.notice());

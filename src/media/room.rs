@@ -12,9 +12,11 @@ use std::time::{Duration, Instant};
 use slab::Slab;
 
 use super::announcing::News;
+use super::census::Census;
 use super::data::Mailbox;
 use super::downlink::Downlink;
 use super::egress::Leg;
+use super::estimator::Bounds;
 use super::known::Known;
 use super::message::administration::Happened;
 use super::message::{
@@ -28,6 +30,7 @@ use super::quality::Link;
 use super::resuming::Departed;
 use super::section::Sections;
 use super::shard::{Core, TICK};
+use super::simulation::Simulated;
 #[cfg(test)]
 use super::tests::fault;
 use super::timers::{Armed, TimerKey};
@@ -73,6 +76,8 @@ pub struct Room {
     pub participants_max: Option<u32>,
     /// Free text for clients.
     pub metadata: Arc<str>,
+    /// How many are in it, as far as they were told.
+    pub census: Census,
     /// Its timer in the heap.
     pub armed: Armed,
 }
@@ -104,6 +109,7 @@ impl Room {
             departure_timeout: core.config.limits.departure_timeout,
             participants_max: None,
             metadata: Arc::from(""),
+            census: Census::default(),
             armed: Armed::default(),
         }
     }
@@ -179,11 +185,17 @@ impl Room {
         core.notify(session, Notice::Joined(Box::new(joined)));
         self.announce(core, slot);
         self.subscribe_to_all(core, slot, now);
+        self.count(core, now);
         self.arm(core, slot);
         Ok(())
     }
 
     fn newcomer(&self, core: &mut Core, join: Join, mut peer: Peer, now: Instant) -> Participant {
+        let may_pause = join.may_pause.unwrap_or(core.config.limits.pause_video);
+        let bounds = match may_pause {
+            true => Bounds::pausing(),
+            false => Bounds::default(),
+        };
         Participant {
             sid: core.sid("PA_", 12).into(),
             session: join.session,
@@ -195,6 +207,7 @@ impl Room {
             client: join.client,
             auto_subscribe: join.auto_subscribe,
             adaptive_stream: join.adaptive_stream,
+            may_pause,
             state: ParticipantState::Joined,
             version: 1,
             joined: now,
@@ -209,7 +222,7 @@ impl Room {
             tick: now + TICK,
             armed: Armed::default(),
             peer,
-            leg: Leg::new(core.rng.fork(), now),
+            leg: Leg::new(core.rng.fork(), bounds, now),
             downlink: None,
             sections: Sections::default(),
             pending: Vec::new(),
@@ -225,6 +238,7 @@ impl Room {
             denied: HashSet::new(),
             sought: HashMap::new(),
             news: News::new(now),
+            simulated: Simulated::default(),
             info: OnceCell::new(),
             packet_rate: (now, 0),
         }
@@ -268,12 +282,14 @@ impl Room {
         if self.participants.is_empty() {
             self.empty_since = Some(now);
         }
-        self.arm_if_empty(core);
+        self.count(core, now);
+        self.arm_room(core);
     }
 
-    /// Makes sure that an empty room is woken at its end.
-    pub fn arm_if_empty(&mut self, core: &mut Core) {
-        if let Some(deadline) = self.closes_at() {
+    /// Makes sure that a room is woken at its end if it is empty, and when there is news of it.
+    pub fn arm_room(&mut self, core: &mut Core) {
+        let deadlines = self.closes_at().into_iter().chain(self.census.due);
+        if let Some(deadline) = deadlines.min() {
             core.timers
                 .arm(TimerKey::Room(self.key), &mut self.armed, deadline);
         }
@@ -385,6 +401,7 @@ impl Room {
                 self.update_settings(core, slot, &tracks, settings, now);
             }
             Request::Sync(sync) => self.sync(core, slot, &sync, now),
+            Request::Simulate(what) => self.simulate(core, slot, what, now),
             Request::Restrict(allowances) => self.restrict(core, slot, allowances, now),
             Request::AudioFeatures { track, features } => {
                 self.amend(core, slot, &track, now, |announced| {
@@ -471,6 +488,7 @@ impl Room {
         self.tend_tracks(core, slot, now);
         self.ask_for_sections(core, slot, now);
         self.give_up_seeking(core, slot, now);
+        self.report_waiting(core, slot, now);
         self.tell_speakers(core, now);
         self.tell_quality(core, now);
         self.flush_data(core, slot, now);

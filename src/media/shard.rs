@@ -65,7 +65,7 @@ pub struct Core {
     pub events: Vec<PeerEvent>,
     pub opened: Vec<u8>,
     pub wishes: Vec<allocator::Wish>,
-    pub grants: Vec<allocator::Grant>,
+    pub grants: Vec<Option<allocator::Grant>>,
 }
 
 /// An output that waits for [`Shard::poll`].
@@ -426,10 +426,12 @@ impl Shard {
         }
     }
 
-    /// A room that was used again since its timer was set, and is empty once more, needs another.
-    fn arm_if_empty(&mut self, key: RoomKey) {
+    /// A room's deadline was reached, and it is still there: it has news, or was used again since
+    /// its timer was set and needs another.
+    fn wake_room(&mut self, key: RoomKey, now: Instant) {
         if let Some(room) = self.rooms.get_mut(key.0 as usize) {
-            room.arm_if_empty(&mut self.core);
+            room.tell_count(&mut self.core, now);
+            room.arm_room(&mut self.core);
         }
     }
 
@@ -466,7 +468,7 @@ impl Shard {
                         .is_some_and(|room| room.armed.fire(at));
                     if fired {
                         self.close_if_unused(key, now);
-                        self.arm_if_empty(key);
+                        self.wake_room(key, now);
                     }
                 }
             }

@@ -144,8 +144,10 @@ impl Room {
             .map(|(slot, participant)| {
                 let heard = participant.published.iter().map(|key| &self[*key]);
                 let heard = heard.filter(|track| !track.info.announced.muted);
-                let level = heard.map(|track| track.speech.eighths(now)).max();
-                (slot as u32, participant.sid.clone(), level.unwrap_or(0))
+                let simulated = participant.simulated.level(now);
+                let levels = heard.map(|track| track.speech.eighths(now));
+                let level = levels.fold(simulated, u8::max);
+                (slot as u32, participant.sid.clone(), level)
             })
             .filter(|(_, _, level)| *level > 0)
             .collect();

@@ -164,6 +164,23 @@ impl Room {
         }
     }
 
+    /// Tells a participant of tracks that it has had no section for, for too long.
+    pub fn report_waiting(&mut self, core: &mut Core, slot: u32, now: Instant) {
+        let Self {
+            tracks,
+            participants,
+            ..
+        } = self;
+        let participant = &mut participants[slot as usize];
+        let here = participant.leg.is_connected() && participant.signal_closed.is_none();
+        for subscription in participant.leg.subscriptions() {
+            if subscription.waits_too_long(here, now) {
+                let sid = tracks[subscription.track.0 as usize].info.sid.clone();
+                core.notify(participant.session, Notice::SubscriptionFailed(sid));
+            }
+        }
+    }
+
     /// Gives free sections to subscriptions without one. Only called while an offer is answered,
     /// because the answer has to say it; what goes over a downlink needs none of them.
     pub fn bind_sections(&mut self, core: &mut Core, slot: u32) {
@@ -253,6 +270,7 @@ impl TrackSettings {
                 Quality::High
             },
             frame_rate: None,
+            priority: None,
         }
     }
 }

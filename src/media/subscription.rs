@@ -3,10 +3,11 @@
 use std::time::{Duration, Instant};
 
 use super::TrackKey;
-use super::allocator::{Grant, Priority, TEMPORAL_MAX, Wish};
+use super::allocator::{Grant, Pausing, Priority, TEMPORAL_MAX, Wish};
 use super::layers::Layers;
 use super::message::{Kind, Source, TrackSettings};
 use super::packet::Layer;
+use super::pausing::Flow;
 use super::rewrite::Rewrite;
 use super::sdp;
 use super::srtp::{self, OwnSsrc, SealRefused, Sealer};
@@ -23,10 +24,24 @@ pub struct Subscription {
     pub settings: TrackSettings,
     /// Since when.
     pub since: Instant,
+    /// Its wait for a section, while it has none and the client could give it one.
+    pub wait: Wait,
     /// What bandwidth last allowed.
     pub granted: Option<Grant>,
     /// The stream it goes out on, once a media section carries it.
     pub outgoing: Option<Outgoing>,
+}
+
+/// How long a subscription has waited for its section.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Wait {
+    /// It doesn't.
+    #[default]
+    Not,
+    /// Since then.
+    Since(Instant),
+    /// For too long. It goes on, but the client was told.
+    Told,
 }
 
 /// An outgoing stream: one SSRC for the life of the subscription in its section.
@@ -45,6 +60,8 @@ pub struct Outgoing {
     pub rewrite: Rewrite,
     /// Which of them.
     pub layers: Layers,
+    /// Whether bandwidth lets it come.
+    pub flow: Flow,
     /// The one whose timestamps it follows now.
     pub source: Layer,
     /// RTP packets sent; wraps, as in sender reports.
@@ -74,19 +91,44 @@ pub struct Names {
     pub track: TrackSid,
 }
 
+/// A client that has no section for a track after this has failed to make one: an offer takes it
+/// less than a second.
+const WAIT_MAX: Duration = Duration::from_secs(15);
+
 /// How often a sender report goes. The first goes with the first packets, for lip sync.
 pub const REPORT_INTERVAL: Duration = Duration::from_secs(2);
 
 impl Subscription {
-    /// Whether it takes part in the sharing of bandwidth: video that is sent, is wanted and has its
-    /// section.
-    pub fn is_weighed(&self, track: &Track) -> bool {
+    /// Whether it is video that is sent, is wanted and has its section: what bandwidth is shared
+    /// among.
+    pub fn is_wanted(&self, track: &Track) -> bool {
         let flows = !self.settings.disabled && !track.info.announced.muted;
         let open = self
             .outgoing
             .as_ref()
             .is_some_and(|outgoing| !outgoing.held);
         self.kind == Kind::Video && flows && open
+    }
+
+    /// Whether it takes part in the sharing now, rather than to stay paused.
+    pub fn is_weighed(&self, track: &Track, now: Instant) -> bool {
+        let rests = |outgoing: &Outgoing| outgoing.flow.rests(now);
+        self.is_wanted(track) && !self.outgoing.as_ref().is_some_and(rests)
+    }
+
+    /// Looks at its wait for a section, which a client that is `here` could end; whether that takes
+    /// too long, which is said once.
+    pub fn waits_too_long(&mut self, here: bool, now: Instant) -> bool {
+        match self.wait {
+            _ if self.outgoing.is_some() || !here => self.wait = Wait::Not,
+            Wait::Not => self.wait = Wait::Since(now),
+            Wait::Since(at) if now.saturating_duration_since(at) >= WAIT_MAX => {
+                self.wait = Wait::Told;
+                return true;
+            }
+            Wait::Since(_) | Wait::Told => {}
+        }
+        false
     }
 
     /// Nothing is sent for a while. What the subscriber misses meanwhile is not lost.
@@ -97,19 +139,23 @@ impl Subscription {
         }
     }
 
-    /// What it asks of the bandwidth.
-    pub fn wish(&self, track: &Track, now: Instant) -> Wish {
+    /// What it asks of the bandwidth, from a subscriber whose video `may_pause` or must not.
+    pub fn wish(&self, track: &Track, may_pause: bool, now: Instant) -> Wish {
+        let may_pause = may_pause && track.has_begun();
         let screen = track.info.announced.source == Source::ScreenShare;
         Wish {
-            priority: if screen {
-                Priority::ScreenShare
+            priority: self.settings.priority.unwrap_or(if screen {
+                Priority::SCREEN_SHARE
             } else {
-                Priority::Camera
-            },
+                Priority::CAMERA
+            }),
             layer_max: self.wanted_layer(track),
             temporal_max: self.wanted_temporal(),
             rates: track.rates(now),
             current: self.granted,
+            pausing: (self.outgoing.as_ref()).map_or(Pausing::Never, |outgoing| {
+                outgoing.flow.pausing(may_pause, now)
+            }),
         }
     }
 

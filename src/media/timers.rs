@@ -13,7 +13,7 @@ use std::time::Instant;
 pub enum TimerKey {
     /// A participant: its peer, its leg, its timeouts.
     Participant(super::PeerKey),
-    /// An empty room that is waiting for its end.
+    /// A room that is empty and waits for its end, or that has news for everybody in it.
     Room(super::RoomKey),
 }
 

@@ -146,6 +146,11 @@ impl Track {
         Layer((0..highest).find(|at| covers(*at)).unwrap_or(highest) as u8)
     }
 
+    /// Whether anything of it has ever come.
+    pub fn has_begun(&self) -> bool {
+        self.layers.iter().any(|stream| stream.ssrc.is_some())
+    }
+
     /// It starts, anew after a pause. Whoever waits for a key frame says so again.
     pub fn resume(&mut self, now: Instant) {
         self.resumed = now;

@@ -41,11 +41,11 @@ pub struct Plan<'a> {
 
 impl Wire {
     /// Nothing sent yet.
-    pub fn new(now: Instant) -> Self {
+    pub fn new(bounds: Bounds, now: Instant) -> Self {
         Self {
             batch: Batch::default(),
             next_twcc: 0,
-            estimator: Estimator::new(Bounds::default(), now),
+            estimator: Estimator::new(bounds, now),
             budget: Budget::new(now),
         }
     }

@@ -67,6 +67,7 @@ fn add(total: &mut Counters, other: &Counters) {
         plis_sent,
         layer_switches,
         demands,
+        pauses,
         srtp_suites,
         joins,
         resumes,
@@ -97,6 +98,7 @@ fn add(total: &mut Counters, other: &Counters) {
     total.plis_sent += plis_sent;
     total.layer_switches += layer_switches;
     total.demands += demands;
+    total.pauses += pauses;
     add_each(&mut total.srtp_suites, srtp_suites);
     total.joins += joins;
     total.resumes += resumes;
@@ -252,6 +254,11 @@ impl Page {
             "layer_demands_total",
             "Times a publisher was told which layers of a video anybody wants.",
             shard.demands,
+        );
+        self.counter(
+            "video_pauses_total",
+            "Videos paused because not even the smallest picture fitted.",
+            shard.pauses,
         );
     }
 

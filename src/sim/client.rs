@@ -22,7 +22,7 @@ use crate::ids::{SessionKey, TrackSid};
 use crate::media::demux::Class;
 use crate::media::dtls;
 use crate::media::fixed_keys;
-use crate::media::message::Request;
+use crate::media::message::{Request, StreamUpdate};
 use crate::media::ntp::Ntp;
 use crate::media::rtcp::{self, Item};
 use crate::media::srtp::{Opener, OwnSsrc, RtpOpener, Sealer, Stream};
@@ -67,6 +67,8 @@ pub struct Client {
     pub offences: Vec<(Instant, Offence)>,
     /// Tracks for which a browser would have raised a `track` event, in order.
     pub raised: Vec<TrackSid>,
+    /// What it was told of videos that pause, in order.
+    pub flows: Vec<(Instant, StreamUpdate)>,
     /// Nothing on the way to it changes the order of datagrams.
     pub ordered: bool,
     /// For the log.
@@ -142,6 +144,7 @@ impl Client {
             incoming: BTreeMap::new(),
             offences: Vec::new(),
             raised: Vec::new(),
+            flows: Vec::new(),
             ordered: true,
             notes: Vec::new(),
             requests: Vec::new(),

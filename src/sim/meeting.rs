@@ -16,7 +16,8 @@ use super::world::{Note, World};
 use crate::ids::TrackSid;
 use crate::media::fixed_keys;
 use crate::media::message::{
-    ClientInfo, Codec, Command, Join, Kind, Notice, Permissions, Quality, Request, TrackSettings,
+    ClientInfo, Codec, Command, Join, Kind, Notice, Permissions, Priority, Quality, Request,
+    TrackSettings,
 };
 use crate::media::ntp::Ntp;
 use crate::media::{Input, Limits, Output, Shard, ShardConfig};
@@ -116,6 +117,7 @@ impl Meeting {
                 name_bytes: 256,
                 metadata_bytes: 512 * 1024,
                 attributes_bytes: 64 * 1024,
+                pause_video: false,
                 codecs: Codec::ALL.to_vec(),
             },
             local: vec![SHARD],
@@ -140,11 +142,16 @@ impl Meeting {
 
     /// Someone joins over this link.
     pub fn enter(&mut self, name: &str, link: Link) {
+        self.enter_as(name, link, |_| {});
+    }
+
+    /// Someone joins with something special.
+    pub fn enter_as(&mut self, name: &str, link: Link, change: impl FnOnce(&mut Join)) {
         let number = self.clients.len();
         let mut client = Client::new(number as u16, name, self.random.fork(), self.now);
         let paths = self.paths_of(&link);
         client.ordered = paths.down.keeps_order();
-        let join = Join {
+        let mut join = Join {
             session: client.session,
             room: "meeting".into(),
             create_room: true,
@@ -162,12 +169,14 @@ impl Meeting {
             },
             auto_subscribe: true,
             adaptive_stream: false,
+            may_pause: None,
             two_connections: false,
             client: ClientInfo {
                 protocol: 16,
                 ..ClientInfo::default()
             },
         };
+        change(&mut join);
         self.clients.push(client);
         self.paths.push(paths);
         self.log.line(self.now, name, format_args!("joins"));
@@ -213,6 +222,15 @@ impl Meeting {
 
     /// Someone wants all pictures of somebody no better than this.
     pub fn want(&mut self, name: &str, publisher: &str, quality: Quality) {
+        self.set(name, publisher, quality, None);
+    }
+
+    /// Someone wants all pictures of somebody before those of others.
+    pub fn prefer(&mut self, name: &str, publisher: &str, priority: u32) {
+        self.set(name, publisher, Quality::High, Priority::asked(priority));
+    }
+
+    fn set(&mut self, name: &str, publisher: &str, quality: Quality, priority: Option<Priority>) {
         let number = self.number(name);
         let tracks = self.tracks_of(publisher, Kind::Video);
         let settings = TrackSettings {
@@ -220,6 +238,7 @@ impl Meeting {
             dimensions: None,
             quality,
             frame_rate: None,
+            priority,
         };
         let request = Request::TrackSettings { tracks, settings };
         self.clients[number].requests.push(request);
@@ -388,7 +407,8 @@ impl Meeting {
         found.unwrap_or_else(|| panic!("{name} is not here"))
     }
 
-    fn tracks_of(&self, publisher: &str, kind: Kind) -> Vec<TrackSid> {
+    /// The tracks of somebody.
+    pub fn tracks_of(&self, publisher: &str, kind: Kind) -> Vec<TrackSid> {
         let tracks = self.client(publisher).published.iter();
         tracks
             .filter(|track| track.medium.kind == kind)

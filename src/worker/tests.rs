@@ -31,6 +31,7 @@ fn worker() -> Worker {
             name_bytes: 100,
             metadata_bytes: 100,
             attributes_bytes: 100,
+            pause_video: false,
             codecs: vec![Codec::Vp8, Codec::Opus],
         },
         mailbox: mpsc::channel(1).1,
@@ -86,6 +87,7 @@ fn join(session: SessionKey) -> Join {
         permissions: Grant::new("anna".into()).permissions,
         auto_subscribe: true,
         adaptive_stream: false,
+        may_pause: None,
         two_connections: false,
         client: Default::default(),
     }

@@ -8,6 +8,7 @@ import "./layers.test.mjs";
 import "./clients.test.mjs";
 import "./dual.test.mjs";
 import "./notices.test.mjs";
+import "./simulate.test.mjs";
 import "./codecs.test.mjs";
 import "./cuts.test.mjs";
 import "./sealed.test.mjs";

@@ -20,6 +20,7 @@ import test_resume  # noqa: E402,F401
 import test_tracks  # noqa: E402,F401
 import test_layers  # noqa: E402,F401
 import test_notices  # noqa: E402,F401
+import test_simulate  # noqa: E402,F401
 import test_codecs  # noqa: E402,F401
 import test_hostile  # noqa: E402,F401
 import test_daemon  # noqa: E402,F401

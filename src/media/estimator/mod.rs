@@ -56,6 +56,16 @@ impl Default for Bounds {
     }
 }
 
+impl Bounds {
+    /// For subscribers whose video may pause: a smallest picture needs not be held up by the floor.
+    pub fn pausing() -> Self {
+        Self {
+            floor: Bitrate::kbps(50),
+            ..Self::default()
+        }
+    }
+}
+
 /// The rate control of one subscriber leg.
 #[derive(Debug)]
 pub struct Estimator {
@@ -72,6 +82,10 @@ pub struct Estimator {
     rtt: Rtt,
     /// Last time the receiver told anything of use.
     heard: Option<Instant>,
+    /// A limit that the path is given by hand.
+    limit: Option<Bitrate>,
+    /// All there is to send waits for the estimate to grow.
+    starved: bool,
     ticked: Instant,
 }
 
@@ -122,6 +136,8 @@ impl Estimator {
             hold: Hold::default(),
             rtt: Rtt::new(now),
             heard: None,
+            limit: None,
+            starved: false,
             ticked: now,
         }
     }
@@ -174,7 +190,9 @@ impl Estimator {
         let fresh = self
             .heard
             .is_some_and(|heard| now.saturating_duration_since(heard) < FRESH);
-        if !fresh {
+        // Nothing sent is nothing told. Whoever waits for more has to be let in to try it, and
+        // does less often with each failure, as the hold grows.
+        if !fresh && !self.starved {
             return;
         }
         let loss = self.loss(now);
@@ -194,9 +212,21 @@ impl Estimator {
         }
     }
 
+    /// Whether all that is wanted waits for more, so that nothing is sent which the receiver could
+    /// tell about.
+    pub fn starve(&mut self, starved: bool) {
+        self.starved = starved;
+    }
+
     /// What the link is thought to carry, everything included that has a transport-wide number.
     pub fn estimate(&self) -> Bitrate {
-        self.estimate
+        let limit = self.limit.unwrap_or(Bitrate::MAX);
+        self.estimate.min(limit)
+    }
+
+    /// Shows no more than this, whatever the path carries.
+    pub fn limit(&mut self, limit: Option<Bitrate>) {
+        self.limit = limit;
     }
 
     /// Round-trip time: from receiver reports, else from feedback, which adds the time until the

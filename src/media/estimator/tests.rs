@@ -248,6 +248,27 @@ fn without_feedback_the_estimate_stays() {
 }
 
 #[test]
+fn who_starves_grows_without_feedback_but_not_before_the_hold_is_over() {
+    let mut now = Instant::now();
+    let mut estimator = Estimator::new(Bounds::default(), now);
+    let mut after = |estimator: &mut Estimator, seconds: u64| {
+        for _ in 0..seconds * 10 {
+            now += Duration::from_millis(100);
+            estimator.tick(now);
+        }
+        estimator.estimate()
+    };
+    let start = after(&mut estimator, 5);
+    estimator.hold.failed(estimator.ticked);
+    estimator.starve(true);
+    assert_eq!(after(&mut estimator, 1), start);
+    let grown = after(&mut estimator, 3);
+    assert!(grown >= start.scale(GROWTH * GROWTH), "{grown:?}");
+    estimator.starve(false);
+    assert_eq!(after(&mut estimator, 5), grown);
+}
+
+#[test]
 fn whatever_a_receiver_claims_the_estimate_keeps_its_bounds() {
     let start = Instant::now();
     let bounds = Bounds::default();

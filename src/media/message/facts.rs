@@ -80,6 +80,8 @@ pub struct SubscriptionFacts {
     pub ssrc: Option<u32>,
     /// The subscriber doesn't want to see it now.
     pub disabled: bool,
+    /// It doesn't come because bandwidth carries not even its smallest picture.
+    pub paused: bool,
     /// The best layer the subscriber can use, as a place in [`TrackFacts::layers`]; so below.
     pub wanted: u8,
     /// The layer that bandwidth allows, and how many temporal layers above the first; `None` for

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::administration::{Profile, ProfileRefusal};
 use super::{
-    AddTrack, Departure, ParticipantInfo, Quality, QualityUpdate, Refusal, RoomInfo, Speaker,
-    TrackInfo, TrackRefusal,
+    AddTrack, BreakOff, Departure, ParticipantInfo, Quality, QualityUpdate, Refusal, RoomInfo,
+    Speaker, StreamUpdate, TrackInfo, TrackRefusal,
 };
 use crate::ids::{ParticipantSid, TrackSid};
 
@@ -62,7 +62,7 @@ pub enum Notice {
     /// tracks. Sent before the answer that carries its media. One value for all who are told:
     /// metadata can be large.
     Participant(Arc<ParticipantInfo>),
-    /// What changed about the room.
+    /// What changed about the room: at once its metadata, within some seconds who is in it.
     Room(Arc<RoomInfo>),
     /// What became of a [`super::Request::UpdateProfile`]. Older clients are only told of refusals.
     ProfileAnswer {
@@ -92,6 +92,9 @@ pub enum Notice {
     },
     /// A subscription ended because the client can't read the track's codec.
     CodecUnsupported(TrackSid),
+    /// A subscription doesn't come about: the client has no section for it, or can have none. It is
+    /// not ended, and may come yet.
+    SubscriptionFailed(TrackSid),
     /// An own track has its first subscriber.
     TrackSubscribed(TrackSid),
     /// Nothing is heard of the client's media any more: it should take the session up again. The
@@ -122,6 +125,8 @@ pub enum Notice {
     },
     /// What changed about connections: the participant's own, and of those whose tracks it has.
     Qualities(Vec<QualityUpdate>),
+    /// Videos that bandwidth paused, or that come again.
+    StreamStates(Vec<StreamUpdate>),
     /// A track that was asked for has not appeared.
     TrackMissing(TrackSid),
 }
@@ -142,6 +147,7 @@ impl Notice {
             Self::Answer { sdp, .. } | Self::Offer { sdp, .. } => sdp.len(),
             Self::Speakers(speakers) => size_of_val(speakers.as_slice()),
             Self::Qualities(updates) => size_of_val(updates.as_slice()),
+            Self::StreamStates(updates) => size_of_val(updates.as_slice()),
             Self::Room(info) => info.metadata.len(),
             Self::ProfileAnswer { profile, .. } => profile.weight(),
             _ => 0,
@@ -174,6 +180,8 @@ pub struct Resumed {
     pub gone: Vec<Arc<ParticipantInfo>>,
     /// Everyone else who is visible, with their tracks.
     pub others: Vec<Arc<ParticipantInfo>>,
+    /// Its signalling is to break again, as it wished.
+    pub break_off: Option<BreakOff>,
     /// The last number of its own reliable data messages that came; what follows, it sends again.
     pub last_sequence: u32,
 }

@@ -91,6 +91,7 @@ impl Call {
             name_bytes: 256,
             metadata_bytes: 512 * 1024,
             attributes_bytes: 64 * 1024,
+            pause_video: false,
             codecs: Codec::ALL.to_vec(),
         };
         change(&mut limits);
@@ -156,6 +157,7 @@ impl Call {
             },
             auto_subscribe: true,
             adaptive_stream: false,
+            may_pause: None,
             two_connections: false,
             client: ClientInfo {
                 protocol: 16,
@@ -192,6 +194,7 @@ impl Call {
             dimensions: None,
             quality: Quality::High,
             frame_rate: None,
+            priority: None,
         };
         change(&mut settings);
         let tracks = vec![track.clone()];

@@ -12,6 +12,7 @@ mod notices;
 mod offences;
 mod restart;
 mod resuming;
+mod simulation;
 pub mod source;
 mod stays;
 mod stories;

@@ -29,6 +29,42 @@ fn a_track_that_never_comes_is_given_up_after_a_minute() {
     assert_eq!(missing(&call), [wrong], "said once");
 }
 
+/// Bert's client makes no more sections than it began with: three for video.
+#[test]
+fn a_track_without_a_section_is_told_after_a_while_and_comes_yet() {
+    let mut call = Call::new();
+    let (anna, bert) = (call.enter("anna"), call.enter("bert"));
+    for cid in ["1", "2", "3"] {
+        call.publish(anna, Medium::camera(cid));
+    }
+    call[bert].obliging = false;
+    let fourth = call.publish(anna, Medium::camera("4"));
+    let failed = |call: &Call| -> Vec<TrackSid> {
+        let notices = call[bert].notices.iter();
+        let failed = notices.filter_map(|notice| match notice {
+            Notice::SubscriptionFailed(sid) => Some(sid.clone()),
+            _ => None,
+        });
+        failed.collect()
+    };
+    call.run(14_000);
+    assert_eq!(failed(&call), []);
+    call.run(20_000);
+    assert_eq!(failed(&call), std::slice::from_ref(&fourth), "said once");
+    assert!(call[bert].received_of(&fourth).is_empty());
+    // While signalling is away nothing can be done about it; a new try has as long.
+    call.close_signalling(bert);
+    call.run(1_000);
+    call.resume(bert);
+    call.run(14_000);
+    assert_eq!(failed(&call).len(), 1);
+    call.run(2_000);
+    assert_eq!(failed(&call).len(), 2);
+    call[bert].oblige();
+    call.run(1_000);
+    assert!(!call[bert].received_of(&fourth).is_empty());
+}
+
 #[test]
 fn a_publisher_without_an_audience_is_told_to_rest_until_somebody_comes() {
     let mut call = Call::new();
@@ -52,6 +88,43 @@ fn a_publisher_without_an_audience_is_told_to_rest_until_somebody_comes() {
     call.close_signalling(bert);
     call.run(20_000);
     assert_eq!(demands(&call), [None, Some(Quality::High), None]);
+}
+
+#[test]
+fn how_many_are_here_is_told_at_most_every_five_seconds_and_at_last() {
+    let mut call = Call::new();
+    let anna = call.enter("anna");
+    let told = |call: &Call| -> Vec<(u32, u32)> {
+        let notices = call[anna].notices.iter();
+        let rooms = notices.filter_map(|notice| match notice {
+            Notice::Room(info) => Some((info.participants, info.publishers)),
+            _ => None,
+        });
+        rooms.collect()
+    };
+    let guest = call.enter("bert");
+    call.publish(guest, Medium::camera("camera"));
+    call.enter_as("eve", |join| join.permissions.hidden = true);
+    assert_eq!(told(&call), [], "not at once");
+    call.run(6_000);
+    assert_eq!(told(&call), [(2, 1)]);
+    call.run(20_000);
+    assert_eq!(told(&call), [(2, 1)], "nothing changed");
+    // Every second somebody comes, and goes in the next.
+    for _ in 0..6 {
+        let carl = call.enter("carl");
+        call.run(1_000);
+        call.ask(carl, Request::Leave);
+        call.run(1_000);
+    }
+    let count = told(&call).len() - 1;
+    assert!((2..=3).contains(&count), "{count} in 12 seconds");
+    call[guest].unpublish("camera");
+    call.run(6_000);
+    assert_eq!(told(&call).pop(), Some((2, 0)));
+    call.ask(guest, Request::Leave);
+    call.run(6_000);
+    assert_eq!(told(&call).pop(), Some((1, 0)));
 }
 
 #[test]

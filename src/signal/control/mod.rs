@@ -379,6 +379,7 @@ impl Connection {
             auto_subscribe: add.auto_subscribe,
             adaptive_stream: false,
             two_connections: false,
+            may_pause: add.may_pause,
             client: ClientInfo::default(),
         };
         let opening = Opening::Join(Box::new(join), id, add.sdp);

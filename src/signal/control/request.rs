@@ -10,7 +10,8 @@ use crate::config::Config;
 use crate::ids::{Identity, RoomName, TrackSid};
 use crate::media::message::administration::{RoomOptions, RoomRequest};
 use crate::media::message::{
-    AddTrack, Codec, CodecInfo, Kind, LayerInfo, Permissions, Quality, Source, TrackSettings,
+    AddTrack, Codec, CodecInfo, Kind, LayerInfo, Permissions, Priority, Quality, Source,
+    TrackSettings,
 };
 use crate::signal::room_timeout;
 
@@ -65,6 +66,8 @@ pub(super) struct AddParticipant {
     pub attributes: BTreeMap<String, String>,
     #[serde(default = "yes")]
     pub auto_subscribe: bool,
+    /// Whether video to it may be paused for want of bandwidth.
+    pub may_pause: Option<bool>,
     #[serde(default)]
     may: May,
     pub sdp: String,
@@ -150,6 +153,8 @@ pub(super) struct Layers {
     height: Option<u32>,
     /// Frames per second.
     frame_rate: Option<u32>,
+    /// The higher the sooner, when bandwidth is short.
+    priority: Option<u32>,
     #[serde(default)]
     disabled: bool,
 }
@@ -376,6 +381,7 @@ impl Layers {
                 dimensions,
                 quality,
                 frame_rate: self.frame_rate,
+                priority: self.priority.and_then(Priority::asked),
             },
         })
     }

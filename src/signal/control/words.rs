@@ -7,7 +7,7 @@ use crate::media::message::administration::{Event, Happened};
 use crate::media::message::facts::{LegFacts, RoomFacts, SubscriptionFacts, TrackFacts};
 use crate::media::message::{
     ConnectionQuality, Kind, Notice, ParticipantInfo, ParticipantState, Permissions, Quality,
-    RoomInfo, Source, TrackInfo,
+    RoomInfo, Source, StreamState, TrackInfo,
 };
 
 pub(super) fn room(info: &RoomInfo) -> Value {
@@ -126,6 +126,7 @@ fn subscription(facts: &SubscriptionFacts) -> Value {
         "mid": facts.mid,
         "ssrc": facts.ssrc,
         "disabled": facts.disabled,
+        "paused": facts.paused,
         "wanted": facts.wanted,
         "allowed": allowed,
         "forwarded": facts.forwarded,
@@ -224,6 +225,17 @@ pub(super) fn notice(notice: &Notice) -> Option<(&'static str, Value)> {
             (
                 "connection_quality",
                 json!({ "connections": updates.collect::<Vec<_>>() }),
+            )
+        }
+        Notice::SubscriptionFailed(track) => ("subscription_failed", named(track)),
+        Notice::StreamStates(updates) => {
+            let updates = updates.iter().map(|update| {
+                let paused = update.state == StreamState::Paused;
+                json!({ "track": update.track.as_str(), "paused": paused })
+            });
+            (
+                "stream_states",
+                json!({ "streams": updates.collect::<Vec<_>>() }),
             )
         }
         Notice::MediaLost => ("media_lost", json!({})),

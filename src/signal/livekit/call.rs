@@ -7,7 +7,9 @@ use proto::signal_response::Message as Reply;
 use super::request::sids;
 use super::wire::{quality, text};
 use crate::ids::TrackSid;
-use crate::media::message::{Allowance, ConnectionQuality, Quality, QualityUpdate, Speaker};
+use crate::media::message::{
+    Allowance, ConnectionQuality, Quality, QualityUpdate, Speaker, StreamState, StreamUpdate,
+};
 
 /// Participants named in one request; the rest is ignored, and so gets nothing.
 const ALLOWANCES_MAX: usize = 1000;
@@ -67,6 +69,28 @@ pub(super) fn qualities(updates: Vec<QualityUpdate>) -> Reply {
         });
     Reply::ConnectionQuality(proto::ConnectionQualityUpdate {
         updates: updates.collect(),
+    })
+}
+
+pub(super) fn stream_states(updates: Vec<StreamUpdate>) -> Reply {
+    let word = |state| match state {
+        StreamState::Active => proto::StreamState::Active,
+        StreamState::Paused => proto::StreamState::Paused,
+    };
+    let states = updates.into_iter().map(|update| proto::StreamStateInfo {
+        participant_sid: update.participant.as_str().to_owned(),
+        track_sid: text(&update.track),
+        state: word(update.state) as i32,
+    });
+    Reply::StreamStateUpdate(proto::StreamStateUpdate {
+        stream_states: states.collect(),
+    })
+}
+
+pub(super) fn subscription_error(track: &TrackSid, error: proto::SubscriptionError) -> Reply {
+    Reply::SubscriptionResponse(proto::SubscriptionResponse {
+        track_sid: text(track),
+        err: error as i32,
     })
 }
 

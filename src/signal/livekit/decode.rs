@@ -17,7 +17,7 @@ const JSON_BYTES_MAX: usize = 128 * 1024;
 
 /// Messages we act on, by their numbers in `SignalRequest`. A test holds this against what
 /// `request` does.
-const REQUESTS: [u64; 16] = [
+const REQUESTS: [u64; 17] = [
     OFFER,
     ANSWER,
     3,
@@ -28,6 +28,7 @@ const REQUESTS: [u64; 16] = [
     8,
     11,
     SYNC_STATE,
+    SIMULATE,
     14,
     UPDATE_METADATA,
     16,
@@ -46,6 +47,9 @@ const SYNC_STATE: u64 = 12;
 const SYNC_DESCRIPTIONS: [u64; 2] = [1, 5];
 /// The same, for our own offers.
 const ANSWER: u64 = 2;
+
+/// Heeded only where the configuration says so.
+const SIMULATE: u64 = 13;
 
 /// Carries metadata.
 const UPDATE_METADATA: u64 = 15;
@@ -288,6 +292,7 @@ mod tests {
             Ask::TrackSetting(Default::default()),
             Ask::Leave(Default::default()),
             Ask::SyncState(Default::default()),
+            Ask::Simulate(Default::default()),
             Ask::Ping(-1),
             Ask::UpdateMetadata(Default::default()),
             Ask::PingReq(Default::default()),
@@ -298,7 +303,7 @@ mod tests {
         ];
         assert_eq!(acted_on.len(), REQUESTS.len());
         assert!(acted_on.into_iter().all(read));
-        assert!(!read(Ask::Simulate(Default::default())));
+        assert!(!read(Ask::UnpublishDataTrackRequest(Default::default())));
     }
 
     #[test]

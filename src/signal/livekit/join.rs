@@ -45,6 +45,8 @@ pub(super) struct Admission {
     pub client: ClientInfo,
     pub auto_subscribe: bool,
     pub adaptive_stream: bool,
+    /// Whether video may be paused, if the client says it.
+    pub may_pause: Option<bool>,
     /// Tracks and offer the client brought along; they are handled after the `JoinResponse`.
     pub tracks: Vec<proto::AddTrackRequest>,
     pub offer: Option<proto::SessionDescription>,
@@ -117,6 +119,7 @@ pub(super) fn admit(signal: &Signal, uri: &Uri, headers: &HeaderMap) -> Result<A
     if let Some(settings) = request.connection_settings {
         admission.auto_subscribe = settings.auto_subscribe;
         admission.adaptive_stream = settings.adaptive_stream;
+        admission.may_pause = settings.subscriber_allow_pause;
     }
     let own = request.participant_attributes;
     admission.describe(request.metadata, own, limits)?;
@@ -141,6 +144,7 @@ impl Admission {
             client: ClientInfo::default(),
             auto_subscribe: false,
             adaptive_stream: false,
+            may_pause: None,
             tracks: Vec::new(),
             offer: None,
         }
@@ -159,6 +163,7 @@ impl Admission {
             permissions: self.grant.permissions.clone(),
             auto_subscribe: self.auto_subscribe,
             adaptive_stream: self.adaptive_stream,
+            may_pause: self.may_pause,
             two_connections: self.two_connections,
             client: self.client.clone(),
         }

@@ -2,8 +2,7 @@
 //!
 //! What newer clients put into a join request, these write into the URL, each value as text. A
 //! value we can't read counts as absent, as it does for LiveKit: an old client has no other way to
-//! join. `disable_ice_lite` and `subscriber_allow_pause` are not acted on: we are always lite, and
-//! video pauses only where nothing fits.
+//! join. `disable_ice_lite` is not acted on: we are always lite.
 
 use std::collections::BTreeMap;
 
@@ -26,6 +25,7 @@ const ATTRIBUTES_MAX: usize = 1000;
 struct Parameters {
     auto_subscribe: Option<String>,
     adaptive_stream: Option<String>,
+    subscriber_allow_pause: Option<String>,
     reconnect: Option<String>,
     sid: Option<String>,
     publish: Option<String>,
@@ -51,6 +51,9 @@ pub(super) fn admission(
     });
     admission.auto_subscribe = asked.auto_subscribe.is_none_or(|text| is_set(Some(&text)));
     admission.adaptive_stream = is_set(asked.adaptive_stream.as_deref());
+    let may_pause = asked.subscriber_allow_pause.as_deref();
+    let may_pause = may_pause.filter(|text| !text.is_empty());
+    admission.may_pause = may_pause.map(|text| is_set(Some(text)));
     let info = proto::ClientInfo {
         protocol: number(asked.protocol.as_deref()),
         client_protocol: number(asked.client_protocol.as_deref()),
@@ -142,6 +145,18 @@ mod tests {
             (9, 0)
         );
         assert_eq!(admission.client.capabilities, [1]);
+    }
+
+    #[test]
+    fn pausing_is_allowed_refused_or_not_spoken_of() {
+        for (query, expected) in [
+            ("subscriber_allow_pause=1", Some(true)),
+            ("subscriber_allow_pause=0", Some(false)),
+            ("subscriber_allow_pause=", None),
+            ("", None),
+        ] {
+            assert_eq!(read(query, |_| ()).unwrap().may_pause, expected, "{query}");
+        }
     }
 
     #[test]

@@ -10,12 +10,12 @@ use proto::signal_request::Message as Asked;
 use proto::signal_response::Message as Reply;
 use serde::Deserialize;
 
-use super::{call, wire};
+use super::{call, simulate, wire};
 use crate::ids::TrackSid;
 use crate::media::message::administration::Profile;
 use crate::media::message::{
-    AddTrack, Codec, CodecInfo, Connection, Kind, LayerInfo, Quality, Request, Source, Sync,
-    TrackSettings,
+    AddTrack, Codec, CodecInfo, Connection, Departure, Kind, LayerInfo, Priority, Quality, Request,
+    Source, Sync, TrackSettings,
 };
 use crate::signal::unix_now;
 
@@ -39,13 +39,16 @@ const TRACKS_PER_REQUEST: usize = 2000;
 pub(super) enum Action {
     /// Ask the shard.
     Ask(Request),
+    /// End the stay and tell the client how.
+    Depart(Departure),
     /// Answer at once.
     Reply(Box<Reply>),
     /// Nothing.
     Ignore,
 }
 
-pub(super) fn interpret(message: Asked) -> Action {
+/// What a message asks for. Faults are simulated only if `simulating`.
+pub(super) fn interpret(message: Asked, simulating: bool) -> Action {
     match message {
         Asked::Offer(offer) => Action::Ask(self::offer(offer)),
         Asked::Answer(answer) => Action::Ask(Request::Answer {
@@ -85,6 +88,7 @@ pub(super) fn interpret(message: Asked) -> Action {
             track: update.track_sid.into(),
             features: update.features,
         }),
+        Asked::Simulate(asked) if simulating => simulate::act(asked),
         Asked::UpdateVideoTrack(update) => Action::Ask(Request::Dimensions {
             track: update.track_sid.into(),
             dimensions: (update.width, update.height),
@@ -296,6 +300,7 @@ fn track_settings(update: proto::UpdateTrackSettings) -> Action {
             dimensions: (size.0 > 0).then_some(size),
             quality: quality.unwrap_or(Quality::High),
             frame_rate: (update.fps > 0).then_some(update.fps),
+            priority: Priority::asked(update.priority),
         },
         tracks: sids(update.track_sids),
     })
@@ -316,7 +321,7 @@ mod tests {
             ..Default::default()
         };
         change(&mut update);
-        match interpret(Asked::TrackSetting(update)) {
+        match interpret(Asked::TrackSetting(update), false) {
             Action::Ask(Request::TrackSettings { settings, .. }) => settings,
             other => panic!("{other:?}"),
         }
@@ -326,15 +331,28 @@ mod tests {
     fn a_size_goes_before_quality_and_off_disables() {
         let plain = settings(|_| ());
         assert_eq!((plain.dimensions, plain.quality), (None, Quality::Medium));
-        assert!(!plain.disabled && plain.frame_rate.is_none());
+        assert!(!plain.disabled && plain.frame_rate.is_none() && plain.priority.is_none());
         let sized = settings(|update| (update.width, update.height, update.fps) = (640, 360, 15));
         assert_eq!(sized.dimensions, Some((640, 360)));
         assert_eq!(sized.frame_rate, Some(15));
+        let rated = settings(|update| update.priority = 7);
+        assert_eq!(rated.priority, Priority::asked(7));
         assert!(settings(|update| update.quality = proto::VideoQuality::Off as i32).disabled);
         assert_eq!(
             settings(|update| update.quality = 99).quality,
             Quality::High
         );
+    }
+
+    #[test]
+    fn faults_are_simulated_only_where_that_is_allowed() {
+        use proto::simulate_scenario::Scenario;
+        let asked = || {
+            let scenario = Some(Scenario::ServerLeave(true));
+            Asked::Simulate(proto::SimulateScenario { scenario })
+        };
+        assert!(matches!(interpret(asked(), false), Action::Ignore));
+        assert!(matches!(interpret(asked(), true), Action::Depart(_)));
     }
 
     #[test]

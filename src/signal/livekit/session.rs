@@ -25,8 +25,8 @@ use super::request::{self, Action};
 use super::wire;
 use crate::directory::{Placement, WorkerGone, notices};
 use crate::media::message::{
-    Command, Departure, Joined, LeaveAction, LeaveReason, Notice, ParticipantInfo, Request,
-    Resumed, RoomInfo, SignalEnd,
+    BreakOff, Command, Departure, Joined, LeaveAction, LeaveReason, Notice, ParticipantInfo,
+    Request, Resumed, RoomInfo, SignalEnd,
 };
 use crate::signal::{Signal, Stats};
 
@@ -93,6 +93,10 @@ enum End {
     Left(LeaveReason),
     /// Another session has taken the stay over.
     Replaced,
+    /// The client wanted its stay to end like this.
+    Dismissed(Departure),
+    /// The client wanted its resume to break off; the stay goes on.
+    BrokenOff,
     /// The client's media is gone; it was told to come back.
     MediaLost,
     /// The client didn't read.
@@ -284,8 +288,15 @@ async fn welcome(
         Opening::Resumed(resumed) => {
             // It may have changed while nobody listened.
             pass.learn(&resumed.participant);
+            let break_off = resumed.break_off;
+            if break_off == Some(BreakOff::Silent) {
+                return Err(End::BrokenOff);
+            }
             for reply in wire::reconnect(*resumed, node) {
                 wire.write(reply).await?;
+            }
+            if break_off.is_some() {
+                return Err(End::BrokenOff);
             }
         }
     }
@@ -322,7 +333,7 @@ async fn converse(signal: &Signal, link: &mut Link, wire: &mut Wire, pass: &mut 
                 if pace.spend() {
                     Stats::count(&signal.stats.rate_limited);
                 }
-                hear(message, link, wire).await
+                hear(signal, message, link, wire).await
             }
             () = sleep_until(pace.until), if waiting => Ok(()),
             () = sleep_until(held.unwrap_or_else(Instant::now)), if held.is_some() => {
@@ -366,6 +377,7 @@ async fn tell(wire: &mut Wire, notice: Notice) -> Result<(), End> {
 
 /// Deals with what came from the socket.
 async fn hear(
+    signal: &Signal,
     message: Option<Result<Message, axum::Error>>,
     link: &mut Link,
     wire: &mut Wire,
@@ -386,7 +398,10 @@ async fn hear(
     };
     Stats::count(&wire.stats.messages_in);
     match request.message {
-        Some(message) => act(request::interpret(message), link, wire).await,
+        Some(message) => {
+            let simulating = signal.config.http.simulate;
+            act(request::interpret(message, simulating), link, wire).await
+        }
         // A message newer than we are.
         None => Ok(()),
     }
@@ -399,6 +414,7 @@ async fn act(action: Action, link: &mut Link, wire: &mut Wire) -> Result<(), End
             Err(End::ClientLeft)
         }
         Action::Ask(request) => link.ask(request).await,
+        Action::Depart(departure) => Err(End::Dismissed(departure)),
         Action::Reply(reply) => wire.write(*reply).await,
         Action::Ignore => Ok(()),
     }
@@ -480,6 +496,7 @@ impl End {
     /// What the client is told of an end that the shard didn't speak of.
     fn farewell(self) -> Option<Departure> {
         let reason = match self {
+            Self::Dismissed(departure) => return Some(departure),
             Self::OfferTooLarge => LeaveReason::StateMismatch,
             Self::WorkerGone => LeaveReason::ServerShutdown,
             _ => return None,

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use livekit_protocol as proto;
+use proto::SubscriptionError;
 use proto::request_response::{Reason, Request as Echo};
 use proto::signal_response::Message as Reply;
 
@@ -165,10 +166,10 @@ pub(super) fn reply(notice: Notice) -> Option<Reply> {
             })
         }
         Notice::CodecUnsupported(track) => {
-            Reply::SubscriptionResponse(proto::SubscriptionResponse {
-                track_sid: text(&track),
-                err: proto::SubscriptionError::SeCodecUnsupported as i32,
-            })
+            call::subscription_error(&track, SubscriptionError::SeCodecUnsupported)
+        }
+        Notice::SubscriptionFailed(track) => {
+            call::subscription_error(&track, SubscriptionError::SeUnknown)
         }
         Notice::TrackSubscribed(track) => Reply::TrackSubscribed(proto::TrackSubscribed {
             track_sid: text(&track),
@@ -186,10 +187,10 @@ pub(super) fn reply(notice: Notice) -> Option<Reply> {
             allowed,
         }),
         Notice::Qualities(updates) => call::qualities(updates),
-        Notice::TrackMissing(track) => Reply::SubscriptionResponse(proto::SubscriptionResponse {
-            track_sid: text(&track),
-            err: proto::SubscriptionError::SeTrackNotfound as i32,
-        }),
+        Notice::StreamStates(updates) => call::stream_states(updates),
+        Notice::TrackMissing(track) => {
+            call::subscription_error(&track, SubscriptionError::SeTrackNotfound)
+        }
     })
 }
 

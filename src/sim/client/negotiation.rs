@@ -131,6 +131,10 @@ impl Client {
                     own.sid = Some(track.sid.clone());
                 }
             }
+            Notice::StreamStates(updates) => {
+                self.flows
+                    .extend(updates.iter().map(|update| (now, update.clone())));
+            }
             Notice::Left(_) | Notice::Refused(_) => self.left = true,
             _ => {}
         }

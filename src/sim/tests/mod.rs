@@ -3,6 +3,7 @@
 mod crowd;
 mod faults;
 mod network;
+mod pausing;
 mod repeat;
 mod sections;
 mod stories;

@@ -46,6 +46,32 @@ fn a_narrow_link_lowers_quality_and_recovers() {
     meeting.assert_blameless();
 }
 
+/// The link carries one large picture and a small one. Bert says whose is to be large.
+#[test]
+fn who_is_preferred_has_the_large_picture() {
+    let mut meeting = Meeting::seeded(17);
+    for name in ["anna", "carl"] {
+        meeting.enter(name, Link::broadband());
+        meeting.publish(name, Medium::simulcast("camera"));
+    }
+    meeting.enter("bert", Link::narrow(Bitrate::kbps(2300)));
+    for (preferred, other) in [("carl", "anna"), ("anna", "carl")] {
+        meeting.run(secs(1));
+        meeting.prefer("bert", preferred, 2);
+        meeting.prefer("bert", other, 0);
+        meeting.run(secs(40));
+        let layer = |publisher| {
+            let streams = meeting.streams("bert", publisher, Kind::Video);
+            streams[0].decoder.shown.map(|(_, layer)| layer)
+        };
+        assert!(
+            layer(preferred) > layer(other),
+            "{preferred} before {other}"
+        );
+    }
+    meeting.assert_blameless();
+}
+
 /// Nobody sees Bert while he is cut off, everybody does a moment after; he is no other person.
 #[test]
 fn a_short_partition_heals() {

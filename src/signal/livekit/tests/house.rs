@@ -377,6 +377,7 @@ fn resumed(room: &RoomName, identity: &Identity) -> Resumed {
         participant: participant(identity.as_str(), 0).into(),
         gone: vec![participant("carl", 0).into()],
         others: vec![participant("bert", 0).into()],
+        break_off: None,
         last_sequence: 41,
     }
 }
