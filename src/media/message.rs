@@ -258,6 +258,8 @@ pub struct TrackSettings {
 /// A track the client is about to send.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AddTrack {
+    /// The published track that this is a further codec for; a new track without.
+    pub sid: Option<TrackSid>,
     /// The client's own id for it.
     pub cid: String,
     /// Name for people.
@@ -297,8 +299,10 @@ pub struct AddTrack {
 pub struct CodecInfo {
     /// `video/VP8`, `audio/opus`; empty until the media section is negotiated.
     pub mime: String,
-    /// The client's id of the sender with this codec.
+    /// The client's id of the sender with this codec; empty for a backup that isn't sent yet.
     pub cid: String,
+    /// The media section of the publisher, once negotiated.
+    pub mid: String,
     /// Layers of this codec.
     pub layers: Vec<LayerInfo>,
 }
@@ -431,10 +435,8 @@ pub enum ParticipantState {
 pub struct TrackInfo {
     /// Its id.
     pub sid: TrackSid,
-    /// What the client announced; `muted` and the first codec's `mime` are kept current.
+    /// What the client announced; `muted` and what is known of the codecs are kept current.
     pub announced: AddTrack,
-    /// The media section of the publisher, once negotiated.
-    pub mid: String,
     /// More than one spatial layer, each on its own SSRC.
     pub simulcast: bool,
 }
@@ -465,6 +467,10 @@ pub enum TrackRefusal {
     LimitExceeded,
     /// The same client id is still published; this one follows when it ends.
     Queued,
+    /// No such track is published that could have another codec.
+    NotFound,
+    /// Not with this codec.
+    Unsupported,
 }
 
 /// How a stay ended.

@@ -6,6 +6,7 @@
 
 mod administration;
 pub mod allocator;
+mod backup;
 pub mod batch;
 pub mod codec;
 pub mod counters;
@@ -15,6 +16,7 @@ mod downlink;
 pub mod dtls;
 pub mod dynacast;
 mod egress;
+mod encoding;
 pub mod estimator;
 pub mod fixed_keys;
 mod forwarding;

@@ -71,6 +71,7 @@ impl Medium {
             Kind::Video => (Source::Camera, FULL),
         };
         AddTrack {
+            sid: None,
             cid: self.cid.clone(),
             name: String::new(),
             kind: self.kind,
@@ -81,6 +82,7 @@ impl Medium {
             codecs: vec![CodecInfo {
                 mime: String::new(),
                 cid: self.cid.clone(),
+                mid: String::new(),
                 layers,
             }],
             encryption: 0,

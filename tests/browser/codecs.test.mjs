@@ -12,7 +12,7 @@ const [SMALL, LARGE] = [320, 640];
 const FPS = 10;
 
 /** The codec that ben decodes, as in its statistics. */
-function decoded(ben) {
+export function decoded(ben) {
   return ben.page.evaluate(async (which) => {
     const report = await window.me.tile(which).track.receiver.getStats();
     const entries = [...report.values()];
@@ -21,7 +21,7 @@ function decoded(ben) {
   }, WHICH);
 }
 
-async function wide(ben, pixels, seconds) {
+export async function wide(ben, pixels, seconds) {
   let last;
   await until(async () => {
     last = (await ben.call("list")).find((tile) => tile.name === "picture")?.size;

@@ -9,6 +9,7 @@ import "./clients.test.mjs";
 import "./dual.test.mjs";
 import "./notices.test.mjs";
 import "./codecs.test.mjs";
+import "./backup.test.mjs";
 
 let world;
 let count = 0;

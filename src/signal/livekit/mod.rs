@@ -22,6 +22,7 @@ mod pass;
 mod query;
 pub(super) mod request;
 mod session;
+mod track;
 pub(super) mod wire;
 
 #[cfg(test)]
