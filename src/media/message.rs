@@ -303,6 +303,8 @@ pub struct CodecInfo {
     pub cid: String,
     /// The media section of the publisher, once negotiated.
     pub mid: String,
+    /// Each layer comes in a stream of its own, although this codec could have all in one.
+    pub apart: bool,
     /// Layers of this codec.
     pub layers: Vec<LayerInfo>,
 }

@@ -354,8 +354,8 @@ impl Pending {
 
     /// Whether all its layers are to come in one stream.
     fn is_layered(&self) -> bool {
-        let first = self.request.codecs.first();
-        let codec = first.and_then(|codec| Codec::named(&codec.mime));
+        let first = self.request.codecs.first().filter(|info| !info.apart);
+        let codec = first.and_then(|info| Codec::named(&info.mime));
         codec.is_some_and(Codec::is_layered)
     }
 
@@ -478,6 +478,7 @@ fn normalised(mut request: AddTrack, enabled: &[Codec]) -> AddTrack {
         mime: String::new(),
         cid: request.cid.clone(),
         mid: String::new(),
+        apart: false,
         layers: request.layers.clone(),
     });
     if !first.mime.is_empty() {

@@ -83,6 +83,7 @@ impl Medium {
                 mime: String::new(),
                 cid: self.cid.clone(),
                 mid: String::new(),
+                apart: false,
                 layers,
             }],
             encryption: 0,

@@ -58,3 +58,30 @@ for (const [codec, mime] of [["h264", "video/H264"], ["vp9", "video/VP9"], ["av1
         `${stats.keyFramesDecoded} key frames, ${stats.freezeCount} freezes`;
     }, { seconds: 150 });
 }
+
+for (const [codec, mime] of [["vp9", "video/VP9"], ["av1", "video/AV1"]]) {
+  test("", `${codec} with simulcast: each size has its own stream, and viewers change between them`,
+    async ({ world, room }) => {
+      const [anna, ben] = [await world.person("anna"), await world.person("ben")];
+      await Promise.all([anna.join(room), ben.join(room)]);
+      await anna.call("publishPicture", "picture", css(RED), 640, 360,
+        { publish: { videoCodec: codec, backupCodec: false, scalabilityMode: "L1T3" } });
+      await ben.sees({ ...WHICH, kind: "video" }, { seconds: 20 });
+      expect(await decoded(ben) === mime, `ben decodes ${await decoded(ben)}`);
+      const rids = (await anna.call("sending")).map((layer) => layer.rid).sort().join();
+      expect(rids === "h,q", `anna sends ${rids}`);
+      const rates = [];
+      for (const [quality, pixels] of [[HIGH, LARGE], [LOW, SMALL], [HIGH, LARGE], [LOW, SMALL]]) {
+        await ben.call("setQuality", WHICH, quality);
+        await wide(ben, pixels, 45);
+        await ben.showsColour(WHICH, RED);
+        rates.push((await ben.watch(WHICH, 3000)).fps);
+      }
+      expect(Math.min(...rates) >= FPS, `${rates} frames per second`);
+      const stats = await ben.call("stats", WHICH);
+      expect(stats.packetsLost === 0, `${stats.packetsLost} packets are missed`);
+      await ben.undisturbed();
+      return `${rates.map((rate) => rate.toFixed(1))} frames per second, ` +
+        `${stats.keyFramesDecoded} key frames, ${stats.freezeCount} freezes`;
+    }, { seconds: 150 });
+}

@@ -200,3 +200,33 @@ fn a_codec_is_added_only_to_an_own_track_that_announced_it() {
     call.run(1000);
     assert_eq!(call.counters().tracks, [0, 1]);
 }
+
+/// Each size of VP9 may be a stream of its own, as with VP8: only its own key frame leads to it.
+#[test]
+fn vp9_in_simulcast_changes_between_streams() {
+    let mut call = Call::new();
+    let (anna, bert) = (
+        enter_modern(&mut call, "anna"),
+        enter_modern(&mut call, "bert"),
+    );
+    let mut medium = Medium::simulcast("camera");
+    medium.codec = Codec::Vp9;
+    let track = call.publish(anna, medium);
+    let simulcast = |notice: &Notice| match notice {
+        Notice::Participant(info) => info.tracks.iter().any(|it| it.simulcast),
+        _ => false,
+    };
+    assert!(call[bert].notices.iter().any(simulcast));
+    for (size, bytes) in [((320, 180), 200), ((1280, 720), 800), ((640, 360), 400)] {
+        call.want(bert, &track, |it| it.dimensions = Some(size));
+        call.run(2000);
+        let got = call[bert].received_of(&track);
+        let last = got.last().expect("it is seen");
+        // A descriptor of one octet in front, the number behind.
+        assert_eq!(last.payload.len(), 1 + bytes + 8, "{size:?}");
+        let first = got.iter().find(|it| it.payload.len() == last.payload.len());
+        let key = first.is_some_and(|it| it.payload[0] == 0x08);
+        assert!(key, "it begins with a key frame");
+    }
+    assert!(call.counters().layer_switches >= 3);
+}

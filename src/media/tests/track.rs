@@ -116,6 +116,7 @@ impl Medium {
             mime: codec.mime().to_owned(),
             cid: cid.to_owned(),
             mid: String::new(),
+            apart: false,
             layers,
         };
         let mut codecs = vec![codec(self.codec, &self.cid, layers.clone())];

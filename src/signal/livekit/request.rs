@@ -207,6 +207,7 @@ fn read_track(request: &proto::AddTrackRequest) -> Result<AddTrack, Reason> {
 
 /// The codecs to publish with, the preferred one first; which of them can be is the shard's to say.
 fn read_codecs(request: &proto::AddTrackRequest) -> Vec<CodecInfo> {
+    use proto::video_layer::Mode;
     // An unknown one is replaced by one of its kind, none at all by what the section shows.
     let mime = |name: &str| match Codec::named(name) {
         Some(codec) => codec.mime().to_owned(),
@@ -221,6 +222,7 @@ fn read_codecs(request: &proto::AddTrackRequest) -> Vec<CodecInfo> {
         mime: mime(&codec.codec),
         cid: codec.cid.clone(),
         mid: String::new(),
+        apart: codec.video_layer_mode() == Mode::OneSpatialLayerPerStream,
         layers: layers(&codec.layers),
     };
     let mut codecs: Vec<_> = codecs.iter().map(info).collect();
@@ -403,6 +405,11 @@ mod tests {
             .map(|it| (it.mime.as_str(), it.cid.as_str()))
             .collect();
         assert_eq!(codecs, [("video/VP9", "vp9-cid"), ("video/VP8", "")]);
+        assert!(!read.codecs[0].apart);
+        let mut simulcast = video.clone();
+        simulcast.simulcast_codecs[0]
+            .set_video_layer_mode(proto::video_layer::Mode::OneSpatialLayerPerStream);
+        assert!(read_track(&simulcast).unwrap().codecs[0].apart);
         assert_eq!(read.sid, None);
         let further = proto::AddTrackRequest {
             sid: "TR_a".to_owned(),

@@ -186,6 +186,7 @@ pub mod tests {
                 mime: Codec::Opus.mime().to_owned(),
                 cid: "cid".to_owned(),
                 mid: String::new(),
+                apart: false,
                 layers: Vec::new(),
             }],
             encryption: 1,

@@ -19,8 +19,8 @@ use crate::media::message::{
 };
 
 /// The version of the reference server whose behaviour this is. Clients derive features from it:
-/// above 1.13.6 they would publish VP9 with rids, which we can't forward.
-const VERSION: &str = "1.13.6";
+/// above 1.13.6 livekit-client publishes VP9 and AV1 as simulcast if an app asks for that.
+const VERSION: &str = "1.13.7";
 
 /// The newest signalling protocol we know.
 const PROTOCOL: i32 = 17;
