@@ -16,8 +16,8 @@ use std::time::Instant;
 
 use super::TrackKey;
 use super::codec::Codec;
-use super::encoding::EncodingKey;
-use super::message::{AddTrack, Kind, Notice, TrackRefusal};
+use super::encoding::{Encoding, EncodingKey};
+use super::message::{AddTrack, BackupPolicy, Kind, Notice, TrackRefusal};
 use super::room::Room;
 use super::section::{Section, Usage};
 use super::shard::Core;
@@ -125,7 +125,7 @@ impl Room {
     }
 
     /// A backup is not sent any more. Who has it waits for it to come back.
-    pub fn end_backup(&mut self, core: &mut Core, of: EncodingKey) {
+    pub fn end_backup(&mut self, core: &mut Core, of: EncodingKey, now: Instant) {
         self[of].close();
         for subscriber in self[of].subscribers.clone() {
             let leg = &mut self.participants[subscriber.participant as usize].leg;
@@ -137,10 +137,25 @@ impl Room {
         let announced = &mut track.info.announced.codecs[of.number];
         announced.cid.clear();
         announced.mid.clear();
+        track.regressed = false;
         let publisher = track.publisher;
         let sources = &mut self.participants[publisher as usize].sources;
         sources.retain(|source| source.of != of);
         self.changed(core, publisher);
+        self.settle_all(core, of.track, now);
+    }
+
+    /// Gives everybody the backup of a track if its publisher wants that, once it comes: until then
+    /// the first codec goes on.
+    pub fn regress(&mut self, core: &mut Core, key: TrackKey, now: Instant) {
+        let track = &mut self[key];
+        let forced = track.info.announced.backup_policy == BackupPolicy::Regression;
+        let comes = |it: &Encoding| it.streams.iter().any(|stream| stream.ssrc.is_some());
+        let comes = track.encodings.get(1).is_some_and(comes);
+        if forced && comes && !track.regressed {
+            track.regressed = true;
+            self.settle_all(core, key, now);
+        }
     }
 
     /// Gives a subscriber the best encoding of a track that it can read. If it can read none, this

@@ -479,6 +479,7 @@ impl Room {
                 self.want_key_frames(key, now);
                 self.ask_publisher(core, key, now);
             }
+            self.regress(core, key, now);
             self.tell_demand(core, key, now);
         }
     }

@@ -286,12 +286,24 @@ pub struct AddTrack {
     pub disable_red: bool,
     /// Group of tracks that belong together; empty for the default of the source.
     pub stream: String,
-    /// Backup codec policy: a number of the signalling protocol, opaque to media.
-    pub backup_codec_policy: i32,
+    /// What is to become of the first codec when a backup is needed.
+    pub backup_policy: BackupPolicy,
     /// Audio features: numbers of the signalling protocol, opaque to media.
     pub audio_features: Vec<i32>,
     /// Packet trailer features: numbers of the signalling protocol, opaque to media.
     pub packet_trailer_features: Vec<i32>,
+}
+
+/// What a publisher wants of its first codec once somebody needs the backup.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum BackupPolicy {
+    /// Rather only the backup, but both will do.
+    #[default]
+    PreferRegression,
+    /// Both, each for those who can read it.
+    Simulcast,
+    /// The backup for everybody: it can't afford two encoders.
+    Regression,
 }
 
 /// One announced codec of a track.

@@ -202,6 +202,7 @@ impl Room {
         self.tracks.insert(Track {
             publisher: slot,
             encodings,
+            regressed: false,
             subscribed_told: false,
             speech: Detector::default(),
             info,
@@ -231,7 +232,7 @@ impl Room {
         if key.number == 0 {
             return self.end_track(core, key.track, now);
         }
-        self.end_backup(core, key);
+        self.end_backup(core, key, now);
     }
 
     /// A track is no longer published: nobody receives it, nobody sees it.

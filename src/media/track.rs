@@ -24,6 +24,8 @@ pub struct Track {
     pub publisher: u32,
     /// How it is coded: in one way, or in another too for those who can't read that. Never empty.
     pub encodings: Vec<Encoding>,
+    /// Everybody gets the backup, as its publisher wants.
+    pub regressed: bool,
     /// Whether the publisher was told of its first subscriber.
     pub subscribed_told: bool,
     /// Whether somebody speaks on it.
@@ -70,10 +72,13 @@ impl Track {
         self.encodings.iter().flat_map(|it| &it.subscribers)
     }
 
-    /// The first of its encodings that such a client can read, as far as is known.
+    /// The best of its encodings that such a client can read, as far as is known.
     pub fn readable(&self, codecs: &Codecs) -> Option<usize> {
         let reads = |it: &Encoding| codecs.reads(it.codec) != Some(false);
-        self.encodings.iter().position(reads)
+        match self.regressed {
+            false => self.encodings.iter().position(reads),
+            true => self.encodings.iter().rposition(reads),
+        }
     }
 
     /// It starts, anew after a pause.

@@ -7,7 +7,7 @@ use super::client::{Client, Got};
 use super::cycles::consistent;
 use super::track::Medium;
 use crate::ids::TrackSid;
-use crate::media::message::{Codec, Notice, Quality, Request, TrackRefusal};
+use crate::media::message::{BackupPolicy, Codec, Notice, Quality, Request, TrackRefusal};
 
 /// Someone who reads VP8 and VP9.
 fn enter_modern(call: &mut Call, identity: &str) -> Who {
@@ -56,11 +56,15 @@ fn lately(call: &Call, who: Who, track: &TrackSid) -> (usize, usize) {
 
 /// Anna publishes in VP9; bert reads it, carl doesn't.
 fn meeting() -> (Call, [Who; 3], TrackSid) {
+    meeting_of(camera())
+}
+
+fn meeting_of(camera: Medium) -> (Call, [Who; 3], TrackSid) {
     let mut call = Call::new();
     let anna = enter_modern(&mut call, "anna");
     let bert = enter_modern(&mut call, "bert");
     let carl = call.enter("carl");
-    let track = call.publish(anna, camera());
+    let track = call.publish(anna, camera);
     call.run(2000);
     (call, [anna, bert, carl], track)
 }
@@ -144,6 +148,25 @@ fn an_encoder_that_falls_back_serves_everybody() {
     }
     // The client knows its codecs by the names that it announced.
     assert_eq!(demand(&call, anna), told(Some(Quality::High), None));
+    consistent(&call.shard);
+}
+
+#[test]
+fn who_cant_afford_two_encoders_sends_everybody_the_backup() {
+    let mut medium = camera();
+    medium.backup_policy = BackupPolicy::Regression;
+    let (mut call, [anna, bert, carl], track) = meeting_of(medium);
+    assert!(lately(&call, bert, &track).0 > 40, "it isn't there yet");
+    call[anna].publish_backup(&track, Medium::camera("backup"));
+    call.run(7000);
+    for who in [bert, carl] {
+        let (vp9, vp8) = lately(&call, who, &track);
+        assert!(vp8 > 40 && vp9 == 0, "{vp9} {vp8}");
+    }
+    assert_eq!(demand(&call, anna), told(None, Some(Quality::High)));
+    call[anna].unpublish("backup");
+    call.run(2000);
+    assert!(lately(&call, bert, &track).0 > 40, "better than nothing");
     consistent(&call.shard);
 }
 

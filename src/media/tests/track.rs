@@ -2,7 +2,9 @@
 
 use std::time::Instant;
 
-use crate::media::message::{AddTrack, Codec, CodecInfo, Kind, LayerInfo, Quality, Source};
+use crate::media::message::{
+    AddTrack, BackupPolicy, Codec, CodecInfo, Kind, LayerInfo, Quality, Source,
+};
 
 /// A microphone, a camera or a screen.
 pub struct Medium {
@@ -13,6 +15,7 @@ pub struct Medium {
     pub codec: Codec,
     /// Announced beside it.
     pub backup: Option<Codec>,
+    pub backup_policy: BackupPolicy,
     /// Smallest first; one for audio and for video without simulcast.
     pub layers: Vec<Layer>,
 }
@@ -90,6 +93,7 @@ impl Medium {
             source,
             codec: Codec::Vp8,
             backup: None,
+            backup_policy: BackupPolicy::default(),
             layers: layers.collect(),
         }
     }
@@ -143,7 +147,7 @@ impl Medium {
             disable_dtx: false,
             disable_red: true,
             stream: String::new(),
-            backup_codec_policy: 0,
+            backup_policy: self.backup_policy,
             audio_features: Vec::new(),
             packet_trailer_features: Vec::new(),
         }

@@ -14,8 +14,8 @@ use super::{call, wire};
 use crate::ids::TrackSid;
 use crate::media::message::administration::Profile;
 use crate::media::message::{
-    AddTrack, Codec, CodecInfo, Connection, Kind, LayerInfo, Quality, Request, Source, Sync,
-    TrackSettings,
+    AddTrack, BackupPolicy, Codec, CodecInfo, Connection, Kind, LayerInfo, Quality, Request,
+    Source, Sync, TrackSettings,
 };
 use crate::signal::unix_now;
 
@@ -199,10 +199,18 @@ fn read_track(request: &proto::AddTrackRequest) -> Result<AddTrack, Reason> {
         disable_dtx: request.disable_dtx,
         disable_red: request.disable_red,
         stream: request.stream.clone(),
-        backup_codec_policy: request.backup_codec_policy,
+        backup_policy: backup_policy(request.backup_codec_policy()),
         audio_features: request.audio_features.clone(),
         packet_trailer_features: request.packet_trailer_features.clone(),
     })
+}
+
+fn backup_policy(policy: proto::BackupCodecPolicy) -> BackupPolicy {
+    match policy {
+        proto::BackupCodecPolicy::PreferRegression => BackupPolicy::PreferRegression,
+        proto::BackupCodecPolicy::Simulcast => BackupPolicy::Simulcast,
+        proto::BackupCodecPolicy::Regression => BackupPolicy::Regression,
+    }
 }
 
 /// The codecs to publish with, the preferred one first; which of them can be is the shard's to say.

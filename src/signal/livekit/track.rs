@@ -3,7 +3,9 @@
 use livekit_protocol as proto;
 
 use super::wire::{quality, text};
-use crate::media::message::{AddTrack, Codec, CodecInfo, Kind, LayerInfo, Source, TrackInfo};
+use crate::media::message::{
+    AddTrack, BackupPolicy, Codec, CodecInfo, Kind, LayerInfo, Source, TrackInfo,
+};
 
 /// Names of the layers in SDP, smallest first.
 const RIDS: [&str; 3] = ["q", "h", "f"];
@@ -59,7 +61,7 @@ pub(in crate::signal) fn track(info: TrackInfo) -> proto::TrackInfo {
         encryption: announced.encryption,
         audio_features: audio_features(&announced),
         stream: stream(&announced),
-        backup_codec_policy: announced.backup_codec_policy,
+        backup_codec_policy: backup_policy(announced.backup_policy),
         packet_trailer_features: announced.packet_trailer_features,
         name: announced.name,
         version: None,
@@ -138,7 +140,7 @@ pub(super) fn add_track(announced: AddTrack) -> proto::AddTrackRequest {
         stereo: announced.stereo,
         disable_red: announced.disable_red,
         encryption: announced.encryption,
-        backup_codec_policy: announced.backup_codec_policy,
+        backup_codec_policy: backup_policy(announced.backup_policy),
         cid: announced.cid,
         name: announced.name,
         stream: announced.stream,
@@ -146,6 +148,16 @@ pub(super) fn add_track(announced: AddTrack) -> proto::AddTrackRequest {
         packet_trailer_features: announced.packet_trailer_features,
         sid: announced.sid.as_ref().map(text).unwrap_or_default(),
     }
+}
+
+fn backup_policy(policy: BackupPolicy) -> i32 {
+    use proto::BackupCodecPolicy;
+    let policy = match policy {
+        BackupPolicy::PreferRegression => BackupCodecPolicy::PreferRegression,
+        BackupPolicy::Simulcast => BackupCodecPolicy::Simulcast,
+        BackupPolicy::Regression => BackupCodecPolicy::Regression,
+    };
+    policy as i32
 }
 
 fn kind(kind: Kind) -> i32 {
@@ -194,7 +206,7 @@ pub mod tests {
             disable_dtx: true,
             disable_red: true,
             stream: String::new(),
-            backup_codec_policy: 0,
+            backup_policy: BackupPolicy::default(),
             audio_features: vec![proto::AudioTrackFeature::TfStereo as i32],
             packet_trailer_features: Vec::new(),
         }
