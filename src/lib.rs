@@ -121,6 +121,8 @@
 //! - **frame**: what a packet shows of its picture, whatever the codec. **cut**: the highest layers
 //!   inside a stream that a subscriber gets.
 //! - **temporal layer**: frames that can be left out to lower the frame rate of a layer.
+//! - **encoding**: a track in one codec. **backup**: the second encoding of a track, for those who
+//!   can't read its first.
 //! - **subscription**: one track on its way to one participant.
 //! - **wish**: what a subscriber asks: of a track at all, and of the bandwidth.
 //! - **token**, or [`signal::grant::Grant`]: what the holder of an API key allows a participant.
@@ -139,10 +141,9 @@
 //!
 //! # What is not here
 //!
-//! TLS for signalling (a reverse proxy's work); TURN and ICE over TCP; backup codecs, simulcast of
-//! VP9 and AV1; probing and pacing in the rate control; pausing a video for want of bandwidth;
-//! recording;
-//! rooms larger than one worker and relays between nodes; reloading of the configuration.
+//! TLS for signalling (a reverse proxy's work); TURN and ICE over TCP; probing and pacing in the
+//! rate control; pausing a video for want of bandwidth; recording; rooms larger than one worker and
+//! relays between nodes; reloading of the configuration.
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 #![cfg_attr(

@@ -486,11 +486,8 @@ impl Room {
                 .name(ufrag, self.place(slot, Connection::Subscriber));
         }
         for track in ready {
-            let codec = self[track].codec;
-            let codecs = &self.participants[slot as usize].leg.codecs;
-            match codecs.reads(codec) {
-                Some(false) => self.refuse_codec(core, slot, track),
-                _ => self.tell_publisher(core, slot, track),
+            if self.settle(core, slot, track, now) {
+                self.tell_publisher(core, slot, track);
             }
         }
         // Something may have changed since, and key frames are needed without a wait.

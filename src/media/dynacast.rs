@@ -8,16 +8,15 @@
 use std::time::{Duration, Instant};
 
 use super::TrackKey;
+use super::encoding::{Encoding, EncodingKey};
 use super::message::{Kind, Notice, Quality};
-use super::packet::Layer;
 use super::room::Room;
 use super::shard::Core;
-use super::track::Track;
 
 /// How long less must be wanted before the publisher is told.
 const DELAY: Duration = Duration::from_secs(5);
 
-/// What the publisher of one video was told.
+/// What the publisher was told of one encoding of a video.
 #[derive(Debug)]
 pub struct Dynacast {
     /// The best layer it should send, `None` for nothing at all.
@@ -38,6 +37,14 @@ impl Default for Dynacast {
 }
 
 impl Dynacast {
+    /// For what clients don't send before they are told to.
+    pub fn silent() -> Self {
+        Self {
+            told: None,
+            less: None,
+        }
+    }
+
     /// Takes what is wanted now; whether the publisher has to be told.
     pub fn want(&mut self, wanted: Option<Quality>, now: Instant) -> bool {
         let wait = if wanted < self.told {
@@ -55,74 +62,63 @@ impl Dynacast {
     }
 }
 
-impl Track {
-    /// What the best of these layers is called when it is asked for. The highest layer stands for
-    /// everything: clients with fewer than three layers name them differently.
-    fn quality_of(&self, layer: Layer) -> Quality {
-        match layer.0 {
-            at if usize::from(at) + 1 >= self.layers.len() => Quality::High,
-            0 => Quality::Low,
-            _ => Quality::Medium,
-        }
-    }
-}
-
 impl Room {
     /// Tells the publisher of a video what to send of it, if that has changed.
     pub fn tell_demand(&mut self, core: &mut Core, key: TrackKey, now: Instant) {
         if self[key].kind() != Kind::Video {
             return;
         }
-        let wanted = self.demand(key);
-        let track = &mut self[key];
-        let before = track.dynacast.told;
-        if !track.dynacast.want(wanted, now) {
+        let mut news = false;
+        for number in 0..self[key].encodings.len() {
+            let key = EncodingKey { track: key, number };
+            let wanted = self.demand(key);
+            let encoding = &mut self[key];
+            let before = encoding.dynacast.told;
+            if encoding.dynacast.want(wanted, now) {
+                news = true;
+                if wanted > before {
+                    // Layers that come back are expected at the rate that was announced for them,
+                    // so that whoever wants one takes its first key frame.
+                    encoding.resumed = now;
+                }
+            }
+        }
+        if !news {
             return;
         }
-        if wanted > before {
-            // Layers that come back are expected at the rate that was announced for them, so that
-            // whoever wants one takes its first key frame.
-            track.resumed = now;
-        }
         core.counters.demands += 1;
-        self.say_demand(core, key, wanted);
+        self.repeat_demand(core, key);
     }
 
-    /// Tells the publisher of a video again what it was told, in case it has not heard.
-    pub fn repeat_demand(&mut self, core: &mut Core, key: TrackKey) {
-        let told = self[key].dynacast.told;
-        if self[key].kind() == Kind::Video {
-            self.say_demand(core, key, told);
+    /// Tells the publisher of a video what it was told before, in case it has not heard.
+    pub fn repeat_demand(&self, core: &mut Core, key: TrackKey) {
+        if self[key].kind() != Kind::Video {
+            return;
         }
-    }
-
-    fn say_demand(&self, core: &mut Core, key: TrackKey, wanted: Option<Quality>) {
         let track = &self[key];
-        // Subscribers get the first codec; nobody gets a backup.
-        let by_codec = std::iter::once(wanted).chain(std::iter::repeat(None));
-        let codecs = track.info.announced.codecs.iter().zip(by_codec);
-        let codecs = codecs.map(|(codec, wanted)| (codec.mime.clone(), wanted));
+        let by_codec = |it: &Encoding| (it.announced.mime().to_owned(), it.dynacast.told);
         let notice = Notice::Demand {
             track: track.info.sid.clone(),
-            codecs: codecs.collect(),
+            codecs: track.encodings.iter().map(by_codec).collect(),
         };
         let session = self.participants[track.publisher as usize].session;
         core.notify(session, notice);
     }
 
-    /// The best layer anybody wants of a video.
-    fn demand(&mut self, key: TrackKey) -> Option<Quality> {
+    /// The best layer anybody wants of an encoding of a video.
+    fn demand(&mut self, key: EncodingKey) -> Option<Quality> {
         let Self {
             tracks,
             participants,
             ..
         } = self;
-        let track = &tracks[key.0 as usize];
-        let wanted = track.subscribers.iter().filter_map(|subscriber| {
+        let track = &tracks[key.track.0 as usize];
+        let encoding = &track.encodings[key.number];
+        let wanted = encoding.subscribers.iter().filter_map(|subscriber| {
             let leg = &mut participants[subscriber.participant as usize].leg;
             let subscription = leg.get_mut(subscriber.subscription)?;
             (!subscription.settings.disabled)
-                .then(|| track.quality_of(subscription.wanted_layer(track)))
+                .then(|| encoding.quality_of(subscription.wanted_layer(track)))
         });
         wanted.max()
     }

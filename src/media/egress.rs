@@ -14,6 +14,7 @@ use slab::Slab;
 use super::TrackKey;
 use super::counters::{Counters, Dropped};
 use super::dtls::Keying;
+use super::encoding::EncodingKey;
 use super::estimator::{Bounds, Estimator};
 use super::layers::{Decision, Layers};
 use super::message::{Kind, TrackSettings, Transmit};
@@ -57,8 +58,8 @@ struct Crypto {
 /// Where a lost packet can be found.
 #[derive(Debug, Clone, Copy)]
 pub struct Lost {
-    /// The track.
-    pub track: TrackKey,
+    /// Where it came from.
+    pub source: EncodingKey,
     /// The subscription in this leg.
     pub subscription: u32,
     /// What was sent under that number.
@@ -123,13 +124,14 @@ impl Leg {
     /// A new subscription, without a section yet; its slot.
     pub fn subscribe(
         &mut self,
-        track: TrackKey,
+        source: EncodingKey,
         kind: Kind,
         settings: TrackSettings,
         now: Instant,
     ) -> u32 {
         let subscription = Subscription {
-            track,
+            track: source.track,
+            encoding: source.number,
             kind,
             settings,
             since: now,
@@ -151,6 +153,12 @@ impl Leg {
     /// The subscription in `slot`.
     pub fn get_mut(&mut self, slot: u32) -> Option<&mut Subscription> {
         self.subscriptions.get_mut(slot as usize)
+    }
+
+    /// Where the packets of the subscription in `slot` come from.
+    #[cfg(test)]
+    pub fn source(&self, slot: u32) -> EncodingKey {
+        self.subscriptions[slot as usize].source()
     }
 
     /// How many subscriptions there are: audio, video.
@@ -224,7 +232,7 @@ impl Leg {
             rewrite,
             layers: Layers::default(),
             flow: Flow::default(),
-            source: Layer(0),
+            source: Some(Layer(0)),
             packets: 0,
             octets: 0,
             reported: None,
@@ -286,7 +294,8 @@ impl Leg {
         }
     }
 
-    /// Sends one packet of a track on, if its subscription takes it. `streams` are the track's.
+    /// Sends one packet of a track on, if its subscription takes it. `streams` are those of its
+    /// encoding.
     pub fn forward(
         &mut self,
         slot: u32,
@@ -330,7 +339,7 @@ impl Leg {
                     Decision::Switch => {
                         counters.layer_switches += 1;
                         let alignment = align(outgoing, packet, streams);
-                        outgoing.source = packet.layer;
+                        outgoing.source = Some(packet.layer);
                         Some(outgoing.rewrite.switch(packet, alignment))
                     }
                 }
@@ -375,7 +384,7 @@ impl Leg {
         }
         let sent = outgoing.rewrite.sent(seq)?;
         Some(Lost {
-            track: subscription.track,
+            source: subscription.source(),
             subscription: slot,
             sent,
         })
@@ -432,12 +441,13 @@ impl Leg {
         (outgoing.ssrc.get() == ssrc).then_some((subscription.kind, outgoing.packets))
     }
 
-    /// The track that goes out on this SSRC and the layer it is sent from, if it is video.
-    pub fn video_source(&self, ssrc: u32) -> Option<(TrackKey, Layer)> {
+    /// What goes out on this SSRC and the layer it is sent from, if it is video.
+    pub fn video_source(&self, ssrc: u32) -> Option<(EncodingKey, Layer)> {
         let slot = *self.by_ssrc.get(&ssrc)?;
         let subscription = self.subscriptions.get(slot as usize)?;
         let outgoing = subscription.outgoing.as_ref()?;
-        (subscription.kind == Kind::Video).then_some((subscription.track, outgoing.source))
+        let layer = outgoing.source?;
+        (subscription.kind == Kind::Video).then_some((subscription.source(), layer))
     }
 
     /// Writes the sender reports that are due, and says how many. `source` gives the publisher's
@@ -459,7 +469,8 @@ impl Leg {
             if !due || outgoing.packets == 0 {
                 continue;
             }
-            let Some(source_time) = source(subscription, outgoing.source) else {
+            let layer = outgoing.source;
+            let Some(source_time) = layer.and_then(|layer| source(subscription, layer)) else {
                 continue;
             };
             let Some(outgoing) = &mut subscription.outgoing else {
@@ -529,7 +540,7 @@ impl Leg {
 /// at the same moment, if the sender reports of both layers tell; else by the time of arrival.
 fn align(outgoing: &Outgoing, packet: &Packet, streams: &[Stream]) -> Alignment {
     let known = || {
-        let old = streams.get(usize::from(outgoing.source.0))?;
+        let old = streams.get(usize::from(outgoing.source?.0))?;
         let new = streams.get(usize::from(packet.layer.0))?;
         let moment = new.clock.ntp_of(packet.timestamp)?;
         outgoing

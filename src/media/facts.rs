@@ -3,8 +3,11 @@
 use std::time::Instant;
 
 use super::TrackKey;
+use super::encoding::Encoding;
 use super::message::Kind;
-use super::message::facts::{LayerFacts, LegFacts, RoomFacts, SubscriptionFacts, TrackFacts};
+use super::message::facts::{
+    EncodingFacts, LayerFacts, LegFacts, RoomFacts, SubscriptionFacts, TrackFacts,
+};
 use super::participant::Participant;
 use super::room::Room;
 use super::subscription::{Outgoing, Subscription};
@@ -30,6 +33,23 @@ impl Room {
 
 impl Track {
     fn facts(&self, publisher: &Participant, now: Instant) -> TrackFacts {
+        let codecs = self.info.announced.codecs.iter();
+        let mids = codecs.map(|codec| codec.mid.as_str());
+        let encodings = self.encodings.iter();
+        let encodings = encodings.zip(mids.chain(std::iter::repeat("")));
+        TrackFacts {
+            sid: self.info.sid.clone(),
+            publisher: publisher.identity.clone(),
+            kind: self.kind(),
+            source: self.info.announced.source,
+            muted: self.info.announced.muted,
+            encodings: encodings.map(|(it, mid)| it.facts(mid, now)).collect(),
+        }
+    }
+}
+
+impl Encoding {
+    fn facts(&self, mid: &str, now: Instant) -> EncodingFacts {
         let layer = |at: usize| {
             let (stream, inner) = self.place(at);
             let rates = stream.rates(inner, now);
@@ -40,15 +60,10 @@ impl Track {
                 bitrate: rates.into_iter().max().unwrap_or(Bitrate::ZERO),
             }
         };
-        TrackFacts {
-            sid: self.info.sid.clone(),
-            publisher: publisher.identity.clone(),
-            kind: self.kind(),
-            source: self.info.announced.source,
+        EncodingFacts {
             codec: self.codec,
-            muted: self.info.announced.muted,
-            mid: self.info.mid.clone(),
-            layers: (0..self.sizes()).map(layer).collect(),
+            mid: mid.to_owned(),
+            layers: (0..self.count()).map(layer).collect(),
             subscribers: self.subscribers.len(),
         }
     }
@@ -84,15 +99,17 @@ impl Participant {
 impl Subscription {
     fn facts(&self, track: &Track, mid: Option<String>) -> SubscriptionFacts {
         let outgoing = self.outgoing.as_ref();
+        let encoding = &track.encodings[self.encoding];
         SubscriptionFacts {
             track: track.info.sid.clone(),
+            encoding: self.encoding,
             mid,
             ssrc: outgoing.map(|outgoing| outgoing.ssrc.get()),
             disabled: self.settings.disabled,
             paused: outgoing.is_some_and(|outgoing| outgoing.flow.is_paused()),
             wanted: self.wanted_layer(track).0,
             allowed: self.granted.map(|grant| (grant.layer.0, grant.temporal)),
-            forwarded: outgoing.and_then(|outgoing| outgoing.forwarded(track)),
+            forwarded: outgoing.and_then(|outgoing| outgoing.forwarded(encoding)),
             packets: outgoing.map_or(0, |outgoing| outgoing.packets),
             octets: outgoing.map_or(0, |outgoing| outgoing.octets),
         }
@@ -101,14 +118,14 @@ impl Subscription {
 
 impl Outgoing {
     /// The size of the picture that is forwarded now.
-    fn forwarded(&self, track: &Track) -> Option<u8> {
-        if track.kind() == Kind::Audio {
+    fn forwarded(&self, encoding: &Encoding) -> Option<u8> {
+        if encoding.codec.kind() == Kind::Audio {
             return None;
         }
         let stream = self.layers.current()?;
-        let highest = track.sizes().saturating_sub(1) as u8;
+        let highest = encoding.count().saturating_sub(1) as u8;
         // The layers of a stream that holds all sizes are told apart by the cut.
-        Some(match track.layers.len() {
+        Some(match encoding.streams.len() {
             1 => self.layers.cut().spatial.min(highest),
             _ => stream.0,
         })

@@ -4,8 +4,10 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use super::allocator;
 use super::counters::Dropped;
 use super::demux::{Class, Place};
+use super::encoding::{Encoding, EncodingKey};
 use super::message::{Connection, Kind, Notice};
 use super::packet::{Layer, Packet, Shown};
 use super::participant::{Participant, Source};
@@ -17,8 +19,6 @@ use super::shard::Core;
 use super::srtp::Opener;
 #[cfg(test)]
 use super::tests::fault;
-use super::track::Track;
-use super::{TrackKey, allocator};
 use crate::units::Bitrate;
 
 /// Streams a participant is remembered to send; a new one past this replaces the oldest. Three
@@ -183,16 +183,16 @@ impl Room {
             return core.counters.drop(Dropped::CodecUnknown);
         };
         let codec = format.codec();
-        let track = &mut self[source.track];
-        if codec.kind() != track.kind() {
+        let encoding = &mut self[source.of];
+        if codec.kind() != encoding.codec.kind() {
             return core.counters.drop(Dropped::CodecUnknown);
         }
         // Redundancy may come and go by the packet, and changes nothing for others.
-        if codec != track.codec && codec.kind() == Kind::Video {
-            if !track.may_change_codec(now) {
+        if codec != encoding.codec && codec.kind() == Kind::Video {
+            if !encoding.may_change_codec(now) {
                 return core.counters.drop(Dropped::CodecUnknown);
             }
-            self.change_codec(core, source.track, codec, now);
+            self.change_codec(core, source.of, codec, now);
         }
         let Self {
             tracks,
@@ -200,14 +200,15 @@ impl Room {
             key: room,
             ..
         } = self;
-        let track = &mut tracks[source.track.0 as usize];
+        let track = &mut tracks[source.of.track.0 as usize];
         if track.info.announced.muted {
             return core.counters.drop(Dropped::Muted);
         }
         if let Some(level) = received.audio_level {
             track.speech.hear(level, received.timestamp, now);
         }
-        let Some(stream) = track.layers.get_mut(usize::from(source.layer.0)) else {
+        let encoding = &mut track.encodings[source.of.number];
+        let Some(stream) = encoding.stream(source.layer) else {
             return;
         };
         let descriptor = received.dependency.as_ref().map(|raw| &*raw.0);
@@ -239,12 +240,12 @@ impl Room {
         if let Some(ring) = &mut stream.ring {
             ring.push(packet.clone());
         }
-        for subscriber in &track.subscribers {
+        for subscriber in &encoding.subscribers {
             let leg = &mut participants[subscriber.participant as usize].leg;
             leg.forward(
                 subscriber.subscription,
                 &packet,
-                &track.layers,
+                &encoding.streams,
                 &mut core.counters,
             );
             core.dirty.mark(*room, subscriber.participant, leg);
@@ -263,13 +264,14 @@ impl Room {
         }
         let (mid, rid) = participant.peer.stream(ssrc)?;
         let Usage::Up {
-            track: Some(track), ..
+            encoding: Some(of), ..
         } = participant.sections.get(&mid)?.usage
         else {
             return None;
         };
-        let layer = self.tracks[track.0 as usize].layer_of(rid.as_deref())?;
-        let source = Source { ssrc, track, layer };
+        let encoding = &self.tracks[of.track.0 as usize].encodings[of.number];
+        let layer = encoding.layer_of(rid.as_deref())?;
+        let source = Source { ssrc, of, layer };
         if participant.sources.len() == SOURCES_MAX {
             participant.sources.remove(0);
         }
@@ -314,7 +316,7 @@ impl Room {
                     .find(|source| source.ssrc == *info.ssrc);
                 if let Some(source) = source.copied() {
                     let moment = participant.clock.observe(info.ntp, core.ntp(now));
-                    if let Some(stream) = self[source.track].stream(source.layer) {
+                    if let Some(stream) = self[source.of].stream(source.layer) {
                         stream.clock.report(moment, info.rtp_timestamp);
                     }
                 }
@@ -358,7 +360,8 @@ impl Room {
             core.counters.retransmits_missed += 1;
             return;
         };
-        let stream = tracks[lost.track.0 as usize].stream(lost.sent.layer);
+        let track = &mut tracks[lost.source.track.0 as usize];
+        let stream = track.encodings[lost.source.number].stream(lost.sent.layer);
         let ring = stream.and_then(|stream| stream.ring.as_ref());
         match ring.and_then(|ring| ring.get(lost.sent.source_seq, now)) {
             Some(packet) => leg.retransmit(&lost, packet, now, &mut core.counters),
@@ -402,7 +405,9 @@ impl Room {
                 None
             };
             let granted = subscription.granted;
-            let target = granted.map(|grant| track.target(grant.layer, grant.temporal));
+            let encoding = &track.encodings[subscription.encoding];
+            let target = granted.map(|grant| encoding.target(grant.layer, grant.temporal));
+            let source = subscription.source();
             let Some(outgoing) = &mut subscription.outgoing else {
                 continue;
             };
@@ -412,7 +417,7 @@ impl Room {
             paused |= wanted && outgoing.flow.is_paused();
             outgoing.layers.set_target(target);
             if outgoing.layers.wanted_key_frame(now).is_some() {
-                asked.push(subscription.track);
+                asked.push(source);
             }
         }
         leg.estimator().starve(paused && spent == Bitrate::ZERO);
@@ -425,18 +430,19 @@ impl Room {
         }
     }
 
-    /// Collects which layers of a track somebody needs a key frame of.
-    pub fn want_key_frames(&mut self, key: TrackKey, now: Instant) {
+    /// Collects which layers of an encoding somebody needs a key frame of.
+    pub fn want_key_frames(&mut self, key: EncodingKey, now: Instant) {
         let Self {
             tracks,
             participants,
             ..
         } = self;
-        let Track {
+        let track = &mut tracks[key.track.0 as usize];
+        let Encoding {
             subscribers,
-            layers,
+            streams,
             ..
-        } = &mut tracks[key.0 as usize];
+        } = &mut track.encodings[key.number];
         for subscriber in subscribers {
             let leg = &mut participants[subscriber.participant as usize].leg;
             if !leg.is_connected() {
@@ -446,22 +452,22 @@ impl Room {
                 .get_mut(subscriber.subscription)
                 .and_then(|subscription| subscription.outgoing.as_ref())
                 .and_then(|outgoing| outgoing.layers.wanted_key_frame(now));
-            if let Some(stream) = wanted.and_then(|layer| layers.get_mut(usize::from(layer.0))) {
+            if let Some(stream) = wanted.and_then(|layer| streams.get_mut(usize::from(layer.0))) {
                 stream.key_frames.want(now);
             }
         }
     }
 
     /// Passes requests for key frames on to the publisher, as far as they aren't throttled.
-    fn ask_publisher(&mut self, core: &mut Core, key: TrackKey, now: Instant) {
+    fn ask_publisher(&mut self, core: &mut Core, key: EncodingKey, now: Instant) {
         let Self {
             tracks,
             participants,
             ..
         } = self;
-        let track = &mut tracks[key.0 as usize];
+        let track = &mut tracks[key.track.0 as usize];
         let publisher = track.publisher;
-        for stream in &mut track.layers {
+        for stream in &mut track.encodings[key.number].streams {
             let Some(ssrc) = stream.ssrc else { continue };
             if stream.key_frames.take(now)
                 && participants[publisher as usize]
@@ -482,11 +488,15 @@ impl Room {
             if self[key].kind() == Kind::Audio {
                 continue;
             }
-            for stream in &mut self[key].layers {
-                stream.expire(now);
+            for number in 0..self[key].encodings.len() {
+                let key = EncodingKey { track: key, number };
+                for stream in &mut self[key].streams {
+                    stream.expire(now);
+                }
+                self.want_key_frames(key, now);
+                self.ask_publisher(core, key, now);
             }
-            self.want_key_frames(key, now);
-            self.ask_publisher(core, key, now);
+            self.regress(core, key, now);
             self.tell_demand(core, key, now);
         }
     }
@@ -502,8 +512,8 @@ impl Room {
         let leg = &mut participants[slot as usize].leg;
         let ntp = core.ntp(now);
         let written = leg.report(now, ntp, |subscription, layer: Layer| {
-            tracks[subscription.track.0 as usize]
-                .layers
+            tracks[subscription.track.0 as usize].encodings[subscription.encoding]
+                .streams
                 .get(usize::from(layer.0))
                 .and_then(|stream| stream.clock.rtp_at(ntp))
         });

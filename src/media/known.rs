@@ -72,7 +72,7 @@ impl Room {
         for (place, slot) in about.enumerate() {
             pairs.push((slot, place as u32));
             for key in &self.participants[slot as usize].published {
-                let subscribers = self[*key].subscribers.iter();
+                let subscribers = self[*key].subscribers();
                 pairs.extend(subscribers.map(|one| (one.participant, place as u32)));
             }
         }

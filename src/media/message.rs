@@ -271,6 +271,8 @@ pub struct TrackSettings {
 /// A track the client is about to send.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AddTrack {
+    /// The published track that this is a further codec for; a new track without.
+    pub sid: Option<TrackSid>,
     /// The client's own id for it.
     pub cid: String,
     /// Name for people.
@@ -297,12 +299,24 @@ pub struct AddTrack {
     pub disable_red: bool,
     /// Group of tracks that belong together; empty for the default of the source.
     pub stream: String,
-    /// Backup codec policy: a number of the signalling protocol, opaque to media.
-    pub backup_codec_policy: i32,
+    /// What is to become of the first codec when a backup is needed.
+    pub backup_policy: BackupPolicy,
     /// Audio features: numbers of the signalling protocol, opaque to media.
     pub audio_features: Vec<i32>,
     /// Packet trailer features: numbers of the signalling protocol, opaque to media.
     pub packet_trailer_features: Vec<i32>,
+}
+
+/// What a publisher wants of its first codec once somebody needs the backup.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum BackupPolicy {
+    /// Rather only the backup, but both will do.
+    #[default]
+    PreferRegression,
+    /// Both, each for those who can read it.
+    Simulcast,
+    /// The backup for everybody: it can't afford two encoders.
+    Regression,
 }
 
 /// One announced codec of a track.
@@ -310,8 +324,12 @@ pub struct AddTrack {
 pub struct CodecInfo {
     /// `video/VP8`, `audio/opus`; empty until the media section is negotiated.
     pub mime: String,
-    /// The client's id of the sender with this codec.
+    /// The client's id of the sender with this codec; empty for a backup that isn't sent yet.
     pub cid: String,
+    /// The media section of the publisher, once negotiated.
+    pub mid: String,
+    /// Each layer comes in a stream of its own, although this codec could have all in one.
+    pub apart: bool,
     /// Layers of this codec.
     pub layers: Vec<LayerInfo>,
 }
@@ -444,10 +462,8 @@ pub enum ParticipantState {
 pub struct TrackInfo {
     /// Its id.
     pub sid: TrackSid,
-    /// What the client announced; `muted` and the first codec's `mime` are kept current.
+    /// What the client announced; `muted` and what is known of the codecs are kept current.
     pub announced: AddTrack,
-    /// The media section of the publisher, once negotiated.
-    pub mid: String,
     /// More than one spatial layer, each on its own SSRC.
     pub simulcast: bool,
 }
@@ -478,6 +494,10 @@ pub enum TrackRefusal {
     LimitExceeded,
     /// The same client id is still published; this one follows when it ends.
     Queued,
+    /// No such track is published that could have another codec.
+    NotFound,
+    /// Not with this codec.
+    Unsupported,
 }
 
 /// How a stay ended.

@@ -7,6 +7,7 @@
 mod administration;
 pub mod allocator;
 mod announcing;
+mod backup;
 pub mod batch;
 mod census;
 pub mod codec;
@@ -17,6 +18,7 @@ mod downlink;
 pub mod dtls;
 pub mod dynacast;
 mod egress;
+mod encoding;
 pub mod estimator;
 mod facts;
 pub mod fixed_keys;

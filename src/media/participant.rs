@@ -13,6 +13,7 @@ use super::codec::Codec;
 use super::data::Mailbox;
 use super::downlink::Downlink;
 use super::egress::Leg;
+use super::encoding::EncodingKey;
 use super::known::Known;
 use super::message::{
     AddTrack, ClientInfo, ConnectionQuality, LeaveReason, ParticipantInfo, ParticipantState,
@@ -149,8 +150,8 @@ pub struct Wish {
 pub struct Source {
     /// As in its packets.
     pub ssrc: u32,
-    /// The track it belongs to.
-    pub track: TrackKey,
+    /// The encoding it belongs to.
+    pub of: EncodingKey,
     /// And which layer of it.
     pub layer: Layer,
 }

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use super::TrackKey;
 use super::codec::Codec;
-use super::dynacast::Dynacast;
+use super::encoding::{Encoding, EncodingKey};
 use super::message::administration::Happened;
 use super::message::{
     AddTrack, CodecInfo, Connection, Kind, Notice, Source as TrackSource, TrackInfo, TrackRefusal,
@@ -20,7 +20,7 @@ use super::section::{Section, Usage};
 use super::shard::Core;
 use super::speakers::Detector;
 use super::subscription::Subscription;
-use super::track::{Stream, Track, sort_rids};
+use super::track::Track;
 use crate::ids::TrackSid;
 
 impl Room {
@@ -68,12 +68,12 @@ impl Room {
         for track in lost.carried {
             participant.leg.unbind(track);
         }
-        for track in lost.published {
-            self.end_track(core, track, now);
+        for encoding in lost.published {
+            self.end_encoding(core, encoding, now);
         }
         self.claim_sections(core, slot, now);
         if self.participants[slot as usize].downlink.is_none() {
-            self.bind_sections(core, slot);
+            self.bind_sections(core, slot, now);
         }
         let participant = &mut self.participants[slot as usize];
         let usable = participant.usable(&core.config.limits.codecs);
@@ -105,6 +105,9 @@ impl Room {
 
     /// Announces a track.
     pub fn add_track(&mut self, core: &mut Core, slot: u32, request: AddTrack, now: Instant) {
+        if let Some(sid) = request.sid.clone() {
+            return self.add_codec(core, slot, &sid, request, now);
+        }
         let session = self.participants[slot as usize].session;
         let refused = |request: &AddTrack, reason| Notice::TrackRefused {
             request: Box::new(request.clone()),
@@ -155,9 +158,10 @@ impl Room {
     }
 
     /// Matches announced tracks with sections on which the client sends.
-    fn claim_sections(&mut self, core: &mut Core, slot: u32, now: Instant) {
+    pub fn claim_sections(&mut self, core: &mut Core, slot: u32, now: Instant) {
         // First by the client's own ids, then by kind: browsers change ids of tracks at times.
         for by_kind in [false, true] {
+            self.claim_backups(core, slot, by_kind, now);
             loop {
                 let participant = &mut self.participants[slot as usize];
                 let pending = &participant.pending;
@@ -176,49 +180,31 @@ impl Room {
 
     fn publish(&mut self, core: &mut Core, slot: u32, pending: Pending, mid: &str, now: Instant) {
         let mut info = pending.info();
-        info.mid = mid.to_owned();
         let kind = info.announced.kind;
         let key = TrackKey(self.tracks.vacant_key() as u32);
         let participant = &mut self.participants[slot as usize];
-        let mut layer_rids = Vec::new();
         let usable = participant.usable(&core.config.limits.codecs);
-        let mut codec = fallback(kind, &usable);
-        if let Some(Section {
-            usage:
-                Usage::Up {
-                    rids,
-                    codecs,
-                    track,
-                    ..
-                },
-            ..
-        }) = participant
-            .sections
-            .unclaimed()
-            .find(|section| section.mid == mid)
-        {
-            layer_rids.clone_from(rids);
-            *track = Some(key);
-            codec = choose(&info.announced, codecs, &usable);
-        }
-        info.set_codec(codec);
-        sort_rids(&mut layer_rids);
-        info.simulcast = layer_rids.len() > 1;
+        let first = EncodingKey {
+            track: key,
+            number: 0,
+        };
+        let (rids, codec) = match participant.sections.claim(mid, first) {
+            Some((rids, offered)) => (rids, choose(&info.announced, &offered, &usable)),
+            None => (Vec::new(), fallback(kind, &usable)),
+        };
+        let mut encodings = Encoding::all(&info.announced, codec, now);
+        encodings[0].open(rids, now);
+        info.set_codec(0, codec);
+        mid.clone_into(&mut info.announced.codecs[0].mid);
+        info.simulcast = encodings[0].rids.len() > 1;
         participant.published.push(key);
         self.by_sid.insert(info.sid.clone(), key);
         self.tracks.insert(Track {
             publisher: slot,
-            codec,
-            codec_changed: None,
-            layers: (0..layer_rids.len().max(1))
-                .map(|_| Stream::new(kind))
-                .collect(),
-            rids: layer_rids,
-            subscribers: Vec::new(),
-            resumed: now,
+            encodings,
+            regressed: false,
             subscribed_told: false,
             speech: Detector::default(),
-            dynacast: Dynacast::default(),
             info,
         });
         // Others learn of the track before any SDP that carries it.
@@ -229,22 +215,25 @@ impl Room {
     }
 
     /// The client sends another codec than it was thought to.
-    pub fn change_codec(&mut self, core: &mut Core, key: TrackKey, codec: Codec, now: Instant) {
-        let track = &mut self[key];
-        track.codec = codec;
-        track.info.set_codec(codec);
+    pub fn change_codec(&mut self, core: &mut Core, key: EncodingKey, codec: Codec, now: Instant) {
+        self[key].codec = codec;
+        let track = &mut self[key.track];
+        track.info.set_codec(key.number, codec);
         let publisher = track.publisher;
-        let subscribers = track.subscribers.clone();
         self.changed(core, publisher);
-        for subscriber in subscribers {
-            let codecs = &self.participants[subscriber.participant as usize]
-                .leg
-                .codecs;
-            if codecs.reads(codec) == Some(false) {
-                self.refuse_codec(core, subscriber.participant, key);
-                self.ask_for_sections(core, subscriber.participant, now);
-            }
+        self.settle_all(core, key.track, now);
+    }
+
+    /// The client sends an encoding no more. With the preferred one the track ends.
+    fn end_encoding(&mut self, core: &mut Core, key: EncodingKey, now: Instant) {
+        if !self.tracks.contains(key.track.0 as usize) {
+            // It ended with the section before.
+            return;
         }
+        if key.number == 0 {
+            return self.end_track(core, key.track, now);
+        }
+        self.end_backup(core, key, now);
     }
 
     /// A track is no longer published: nobody receives it, nobody sees it.
@@ -266,7 +255,8 @@ impl Room {
 
     /// Ends every subscription to a track.
     pub fn withdraw(&mut self, core: &mut Core, key: TrackKey, now: Instant) {
-        for subscriber in std::mem::take(&mut self[key].subscribers) {
+        let subscribers: Vec<_> = self[key].subscribers().copied().collect();
+        for subscriber in subscribers {
             self.unsubscribe(subscriber.participant, key);
             self.ask_for_sections(core, subscriber.participant, now);
         }
@@ -283,7 +273,7 @@ impl Room {
         }
         let participant = &mut self.participants[track.publisher as usize];
         participant.published.retain(|published| *published != key);
-        participant.sources.retain(|source| source.track != key);
+        participant.sources.retain(|source| source.of.track != key);
         participant.sections.unclaim(key);
         track
     }
@@ -331,7 +321,7 @@ impl Room {
             return;
         }
         track.resume(now);
-        let subscribers = track.subscribers.clone();
+        let subscribers: Vec<_> = track.subscribers().copied().collect();
         self.changed_soon(core, slot, now);
         for subscriber in subscribers {
             if muted {
@@ -361,7 +351,6 @@ impl Pending {
     pub fn info(&self) -> TrackInfo {
         TrackInfo {
             sid: self.sid.clone(),
-            mid: String::new(),
             simulcast: self.request.layers.len() > 1 && !self.is_layered(),
             announced: self.request.clone(),
         }
@@ -369,8 +358,8 @@ impl Pending {
 
     /// Whether all its layers are to come in one stream.
     fn is_layered(&self) -> bool {
-        let first = self.request.codecs.first();
-        let codec = first.and_then(|codec| Codec::named(&codec.mime));
+        let first = self.request.codecs.first().filter(|info| !info.apart);
+        let codec = first.and_then(|info| Codec::named(&info.mime));
         codec.is_some_and(Codec::is_layered)
     }
 
@@ -407,15 +396,18 @@ fn role(
         return Role::Idle;
     };
     match &section.usage {
-        Usage::Up { track, codecs, .. } => {
-            let track = track.map(|key| &tracks[key.0 as usize]);
+        Usage::Up {
+            encoding, codecs, ..
+        } => {
+            let track = encoding.map(|of| &tracks[of.track.0 as usize]);
+            let codec = encoding.map(|of| tracks[of.track.0 as usize].encodings[of.number].codec);
             let announced = track.map(|track| &track.info.announced);
             // Not announced yet: the client's own first choice will be.
             let first = || codecs.iter().copied().find(|codec| enabled.contains(codec));
             Role::Receive(Receiving {
                 dtx: announced.is_some_and(|track| !track.disable_dtx),
                 stereo: announced.is_some_and(|track| track.stereo),
-                codec: track.map(|track| track.codec).or_else(first),
+                codec: codec.or_else(first),
                 alone: section.kind == Kind::Video && participant.client.quirks.ignores_codec_order,
             })
         }
@@ -471,35 +463,37 @@ fn fallback(kind: Kind, enabled: &[Codec]) -> Codec {
 }
 
 impl TrackInfo {
-    fn set_codec(&mut self, codec: Codec) {
-        if let Some(first) = self.announced.codecs.first_mut() {
-            first.mime = codec.mime().to_owned();
+    /// The encoding of that number turned out to have this codec.
+    fn set_codec(&mut self, number: usize, codec: Codec) {
+        if let Some(info) = self.announced.codecs.get_mut(number) {
+            codec.mime().clone_into(&mut info.mime);
         }
     }
 }
 
-/// A request with what we make of it: codecs that are enabled.
+/// A request with what we make of it: codecs that are enabled, and never none.
 fn normalised(mut request: AddTrack, enabled: &[Codec]) -> AddTrack {
-    let layers = request.layers.clone();
-    let cid = request.cid.clone();
-    if request.codecs.is_empty() {
-        request.codecs.push(CodecInfo {
-            mime: String::new(),
-            cid,
-            layers,
-        });
+    let kind = request.kind;
+    let usable = |info: &CodecInfo| {
+        Codec::named(&info.mime).filter(|it| it.kind() == kind && enabled.contains(it))
+    };
+    let mut announced = std::mem::take(&mut request.codecs).into_iter();
+    let mut first = announced.next().unwrap_or_else(|| CodecInfo {
+        mime: String::new(),
+        cid: request.cid.clone(),
+        mid: String::new(),
+        apart: false,
+        layers: request.layers.clone(),
+    });
+    if !first.mime.is_empty() {
+        let codec = usable(&first).unwrap_or(fallback(kind, enabled));
+        codec.mime().clone_into(&mut first.mime);
     }
-    for info in request
-        .codecs
-        .iter_mut()
-        .filter(|info| !info.mime.is_empty())
-    {
-        let codec = Codec::named(&info.mime);
-        let usable = codec.filter(|it| it.kind() == request.kind && enabled.contains(it));
-        info.mime = usable
-            .unwrap_or(fallback(request.kind, enabled))
-            .mime()
-            .to_owned();
-    }
+    // Audio has no backup, and what can't be used or is the same again is none.
+    let backup = announced.find(|info| {
+        let other = info.mime != first.mime;
+        kind == Kind::Video && other && usable(info).is_some()
+    });
+    request.codecs = std::iter::once(first).chain(backup).collect();
     request
 }

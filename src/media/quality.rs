@@ -285,7 +285,8 @@ impl Room {
         for key in &participant.published {
             let track = &mut tracks[key.0 as usize];
             sends |= !track.info.announced.muted;
-            for stream in &mut track.layers {
+            let encodings = track.encodings.iter_mut();
+            for stream in encodings.flat_map(|it| &mut it.streams) {
                 let (expected, lost) = stream.arrivals.take();
                 up = (up.0 + expected, up.1 + lost);
             }

@@ -117,7 +117,7 @@ impl Room {
         }
         for key in &participant.published {
             let track = &self.tracks[key.0 as usize];
-            if now.saturating_duration_since(track.resumed) < ANNOUNCED_LATELY {
+            if now.saturating_duration_since(track.encodings[0].resumed) < ANNOUNCED_LATELY {
                 let notice = Notice::TrackPublished {
                     cid: track.info.announced.cid.clone(),
                     track: Box::new(track.info.clone()),

@@ -46,7 +46,7 @@ const PAUSE_MAX: Duration = Duration::from_secs(3600);
 pub struct Rewrite {
     clock: Clock,
     slots: Box<[Slot]>,
-    /// First number of the stream.
+    /// The first number that is answered for.
     first: u64,
     /// The number after all that are sent or promised.
     next: u64,
@@ -301,6 +301,12 @@ impl Rewrite {
     /// while, so that what they miss is not taken for lost.
     pub fn pause(&mut self) {
         self.source = None;
+    }
+
+    /// Forgets the source and all that was sent of it: nothing of that can be sent again.
+    pub fn forget(&mut self) {
+        self.source = None;
+        self.first = self.next;
     }
 
     /// What was sent under a number the subscriber asks for; `None` if nothing was or it is too

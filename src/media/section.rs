@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use super::TrackKey;
 use super::codec::Codec;
+use super::encoding::EncodingKey;
 use super::message::Kind;
 use super::sdp::{Flow, Offer};
 
@@ -42,8 +43,8 @@ pub enum Usage {
         rids: Vec<String>,
         /// What the client can send, its first choice first.
         codecs: Vec<Codec>,
-        /// The published track, once one was announced that fits.
-        track: Option<TrackKey>,
+        /// What is published in it, once something was announced that fits.
+        encoding: Option<EncodingKey>,
     },
     /// The client can receive; nothing is sent.
     Free,
@@ -71,8 +72,8 @@ pub struct Sections {
 /// What the newest offer took away.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Lost {
-    /// Tracks that are no longer sent by the client.
-    pub published: Vec<TrackKey>,
+    /// What is no longer sent by the client.
+    pub published: Vec<EncodingKey>,
     /// Tracks that we can no longer send in their section.
     pub carried: Vec<TrackKey>,
 }
@@ -91,8 +92,9 @@ impl Sections {
         for gone in self.list.extract_if(.., |section| !stays(section)) {
             match gone.usage {
                 Usage::Up {
-                    track: Some(track), ..
-                } => lost.published.push(track),
+                    encoding: Some(encoding),
+                    ..
+                } => lost.published.push(encoding),
                 Usage::Carrying(track) => lost.carried.push(track),
                 _ => {}
             }
@@ -123,22 +125,22 @@ impl Sections {
                 (
                     Flow::Up,
                     Usage::Up {
-                        track_id, track, ..
+                        track_id, encoding, ..
                     },
                 ) if *track_id == offered.track_id => {
-                    let track = *track;
+                    let encoding = *encoding;
                     Usage::Up {
                         track_id: offered.track_id.clone(),
                         rids: offered.rids.clone(),
                         codecs: offered.codecs(),
-                        track,
+                        encoding,
                     }
                 }
                 (Flow::Up, _) => Usage::Up {
                     track_id: offered.track_id.clone(),
                     rids: offered.rids.clone(),
                     codecs: offered.codecs(),
-                    track: None,
+                    encoding: None,
                 },
                 (Flow::Down, Usage::Carrying(track)) => Usage::Carrying(*track),
                 (Flow::Down, Usage::Closing) => Usage::Closing,
@@ -148,18 +150,21 @@ impl Sections {
             match (std::mem::replace(&mut section.usage, usage), &section.usage) {
                 (
                     Usage::Up {
-                        track: Some(old), ..
+                        encoding: Some(old),
+                        ..
                     },
                     Usage::Up {
-                        track: Some(new), ..
+                        encoding: Some(new),
+                        ..
                     },
                 ) if old == *new => {}
                 (
                     Usage::Up {
-                        track: Some(track), ..
+                        encoding: Some(encoding),
+                        ..
                     },
                     _,
-                ) => lost.published.push(track),
+                ) => lost.published.push(encoding),
                 (Usage::Carrying(_), Usage::Carrying(_)) => {}
                 (Usage::Carrying(track), _) => lost.carried.push(track),
                 _ => {}
@@ -214,20 +219,37 @@ impl Sections {
         }
     }
 
-    /// Published sections without a track, and a way to give them one.
-    pub fn unclaimed(&mut self) -> impl Iterator<Item = &mut Section> {
+    /// Sections on which the client sends something that was not announced yet.
+    pub fn unclaimed(&self) -> impl Iterator<Item = &Section> {
+        let unclaimed = |usage: &Usage| matches!(usage, Usage::Up { encoding: None, .. });
         self.list
-            .iter_mut()
-            .filter(|section| matches!(section.usage, Usage::Up { track: None, .. }))
+            .iter()
+            .filter(move |section| unclaimed(&section.usage))
     }
 
-    /// The published section of `track`, to be unlinked from it.
+    /// The section of that mid is that of an encoding; what it offers: RIDs and codecs.
+    pub fn claim(&mut self, mid: &str, of: EncodingKey) -> Option<(Vec<String>, Vec<Codec>)> {
+        let section = self.list.iter_mut().find(|section| section.mid == mid)?;
+        let Usage::Up {
+            rids,
+            codecs,
+            encoding,
+            ..
+        } = &mut section.usage
+        else {
+            return None;
+        };
+        *encoding = Some(of);
+        Some((rids.clone(), codecs.clone()))
+    }
+
+    /// The sections in which `track` is published, to be unlinked from it.
     pub fn unclaim(&mut self, track: TrackKey) {
         for section in &mut self.list {
-            if let Usage::Up { track: claimed, .. } = &mut section.usage
-                && *claimed == Some(track)
+            if let Usage::Up { encoding, .. } = &mut section.usage
+                && encoding.is_some_and(|it| it.track == track)
             {
-                *claimed = None;
+                *encoding = None;
             }
         }
     }
@@ -411,11 +433,11 @@ mod tests {
             &[("0", "audio", "recvonly"), ("1", "video", "sendonly")],
         );
         sections.take(Kind::Audio, A);
-        for section in sections.unclaimed() {
-            if let Usage::Up { track, .. } = &mut section.usage {
-                *track = Some(B);
-            }
-        }
+        let of = EncodingKey {
+            track: B,
+            number: 0,
+        };
+        assert!(sections.claim("1", of).is_some());
         let again = [("0", "audio", "recvonly"), ("1", "video", "sendonly")];
         assert_eq!(offered(&mut sections, &again), Lost::default());
         let lost = offered(
@@ -425,7 +447,7 @@ mod tests {
         assert_eq!(
             lost,
             Lost {
-                published: vec![B],
+                published: vec![of],
                 carried: vec![A]
             }
         );

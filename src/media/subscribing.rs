@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::TrackKey;
 use super::egress::Names;
+use super::encoding::EncodingKey;
 use super::message::{Notice, ParticipantState, Quality, TrackSettings};
 use super::participant::{Participant, WISHES_MAX};
 use super::room::Room;
@@ -68,8 +69,10 @@ impl Room {
             .settings
             .unwrap_or(TrackSettings::initial(participant.adaptive_stream));
         let kind = track.kind();
-        let subscription = participant.leg.subscribe(key, kind, settings, now);
-        track.subscribers.push(Subscriber {
+        let number = track.readable(&participant.leg.codecs).unwrap_or(0);
+        let source = EncodingKey { track: key, number };
+        let subscription = participant.leg.subscribe(source, kind, settings, now);
+        track.encodings[number].subscribers.push(Subscriber {
             participant: slot,
             subscription,
         });
@@ -79,14 +82,11 @@ impl Room {
     /// Ends a subscription. Its section is free for another after an answer has said so.
     pub fn unsubscribe(&mut self, slot: u32, key: TrackKey) {
         let track = &mut self.tracks[key.0 as usize];
-        track
-            .subscribers
-            .retain(|subscriber| subscriber.participant != slot);
+        for encoding in &mut track.encodings {
+            encoding.leave(slot);
+        }
         let participant = &mut self.participants[slot as usize];
         participant.leg.unsubscribe(key);
-        if track.subscribers.is_empty() {
-            track.forget_key_frames();
-        }
         match &mut participant.downlink {
             Some(downlink) => downlink.release(key),
             None => participant.sections.release(key),
@@ -183,7 +183,7 @@ impl Room {
 
     /// Gives free sections to subscriptions without one. Only called while an offer is answered,
     /// because the answer has to say it; what goes over a downlink needs none of them.
-    pub fn bind_sections(&mut self, core: &mut Core, slot: u32) {
+    pub fn bind_sections(&mut self, core: &mut Core, slot: u32, now: Instant) {
         let waiting: Vec<_> = self.participants[slot as usize].leg.waiting().collect();
         for (key, kind) in waiting {
             let track = &self.tracks[key.0 as usize];
@@ -191,18 +191,19 @@ impl Room {
                 publisher: self.participants[track.publisher as usize].sid.clone(),
                 track: track.info.sid.clone(),
             };
-            let codec = track.codec;
+            if !self.settle(core, slot, key, now) {
+                continue;
+            }
             let participant = &mut self.participants[slot as usize];
-            if participant.leg.codecs.reads(codec) == Some(false) {
-                self.refuse_codec(core, slot, key);
-            } else if participant.sections.take(kind, key).is_some() {
+            if participant.sections.take(kind, key).is_some() {
                 participant.leg.bind(key, kind, names);
                 self.tell_publisher(core, slot, key);
             }
         }
     }
 
-    /// Ends a subscription whose codec the client can't read. Asked for again, it may have learned.
+    /// Ends a subscription to a track that the client can't read. Asked for again, it may have
+    /// learned.
     pub fn refuse_codec(&mut self, core: &mut Core, slot: u32, key: TrackKey) {
         self.unsubscribe(slot, key);
         let notice = Notice::CodecUnsupported(self[key].info.sid.clone());

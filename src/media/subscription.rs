@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::TrackKey;
 use super::allocator::{Grant, Pausing, Priority, TEMPORAL_MAX, Wish};
+use super::encoding::EncodingKey;
 use super::layers::Layers;
 use super::message::{Kind, Source, TrackSettings};
 use super::packet::Layer;
@@ -18,6 +19,8 @@ use crate::ids::{ParticipantSid, TrackSid};
 pub struct Subscription {
     /// To what.
     pub track: TrackKey,
+    /// By which of the track's encodings.
+    pub encoding: usize,
     /// Audio or video.
     pub kind: Kind,
     /// How the subscriber wants it.
@@ -62,8 +65,8 @@ pub struct Outgoing {
     pub layers: Layers,
     /// Whether bandwidth lets it come.
     pub flow: Flow,
-    /// The one whose timestamps it follows now.
-    pub source: Layer,
+    /// The one whose timestamps it follows now; none yet after a change of encoding.
+    pub source: Option<Layer>,
     /// RTP packets sent; wraps, as in sender reports.
     pub packets: u32,
     /// RTP payload bytes sent; wraps, as in sender reports.
@@ -139,6 +142,26 @@ impl Subscription {
         }
     }
 
+    /// Where its packets come from.
+    pub fn source(&self) -> EncodingKey {
+        EncodingKey {
+            track: self.track,
+            number: self.encoding,
+        }
+    }
+
+    /// From now on it is fed by another encoding. What was sent of the old one is forgotten: its
+    /// streams have their own numbers, and a key frame of the new one makes good what is missing.
+    pub fn recode(&mut self, encoding: usize) {
+        self.encoding = encoding;
+        self.granted = None;
+        if let Some(outgoing) = &mut self.outgoing {
+            outgoing.rewrite.forget();
+            outgoing.layers = Layers::default();
+            outgoing.source = None;
+        }
+    }
+
     /// What it asks of the bandwidth, from a subscriber whose video `may_pause` or must not.
     pub fn wish(&self, track: &Track, may_pause: bool, now: Instant) -> Wish {
         let may_pause = may_pause && track.has_begun();
@@ -151,7 +174,7 @@ impl Subscription {
             }),
             layer_max: self.wanted_layer(track),
             temporal_max: self.wanted_temporal(),
-            rates: track.rates(now),
+            rates: track.encodings[self.encoding].rates(now),
             current: self.granted,
             pausing: (self.outgoing.as_ref()).map_or(Pausing::Never, |outgoing| {
                 outgoing.flow.pausing(may_pause, now)
@@ -161,9 +184,10 @@ impl Subscription {
 
     /// The best layer the subscriber can use of `track`.
     pub fn wanted_layer(&self, track: &Track) -> Layer {
+        let encoding = &track.encodings[self.encoding];
         match self.settings.dimensions {
-            Some((width, height)) => track.layer_for_dimensions(width, height),
-            None => track.layer_for_quality(self.settings.quality),
+            Some(pixels) => encoding.layer_for_dimensions(pixels, track.info.announced.dimensions),
+            None => encoding.layer_for_quality(self.settings.quality),
         }
     }
 

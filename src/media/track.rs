@@ -3,13 +3,14 @@
 use std::time::{Duration, Instant};
 
 use super::allocator::TEMPORAL_MAX;
-use super::codec::{Codec, Cut, Frame, dependency};
-use super::dynacast::Dynacast;
+use super::codec::{Frame, dependency};
+use super::encoding::Encoding;
 use super::keyframe::KeyFrameRequests;
-use super::layers::{SILENCE, Target};
-use super::message::{Kind, Quality, TrackInfo};
+use super::layers::SILENCE;
+use super::message::{Kind, TrackInfo};
 use super::ntp::TimestampMap;
 use super::packet::{Layer, Packet};
+use super::payload_type::Codecs;
 use super::quality::Arrivals;
 use super::retransmit::Ring;
 use super::speakers::Detector;
@@ -21,24 +22,14 @@ pub struct Track {
     pub info: TrackInfo,
     /// The slot of who publishes it.
     pub publisher: u32,
-    /// What its packets are coded with.
-    pub codec: Codec,
-    /// When that last turned out to be another than was thought.
-    pub codec_changed: Option<Instant>,
-    /// RIDs of its layers, smallest first; empty without simulcast.
-    pub rids: Vec<String>,
-    /// Its streams, smallest first.
-    pub layers: Vec<Stream>,
-    /// To whom it goes.
-    pub subscribers: Vec<Subscriber>,
-    /// When it was published or last unmuted: its layers need a moment to show what they cost.
-    pub resumed: Instant,
+    /// How it is coded: in one way, or in another too for those who can't read that. Never empty.
+    pub encodings: Vec<Encoding>,
+    /// Everybody gets the backup, as its publisher wants.
+    pub regressed: bool,
     /// Whether the publisher was told of its first subscriber.
     pub subscribed_told: bool,
     /// Whether somebody speaks on it.
     pub speech: Detector,
-    /// What its publisher was told to send.
-    pub dynacast: Dynacast,
 }
 
 /// Where a track goes: a participant and the subscription in its leg.
@@ -50,7 +41,7 @@ pub struct Subscriber {
     pub subscription: u32,
 }
 
-/// One stream of a track: a spatial layer, or all of it.
+/// One stream of an encoding: a spatial layer, or all of it.
 pub struct Stream {
     /// Its SSRC, once a packet came.
     pub ssrc: Option<u32>,
@@ -76,125 +67,31 @@ impl Track {
         self.info.announced.kind
     }
 
-    /// Where its RIDs stand: `layer` of `rid`, 0 for a track without.
-    pub fn layer_of(&self, rid: Option<&str>) -> Option<Layer> {
-        match rid {
-            None => Some(Layer(0)),
-            Some(rid) => self
-                .rids
-                .iter()
-                .position(|known| known == rid)
-                .map(|at| Layer(at as u8)),
+    /// Everybody to whom it goes, by whichever encoding.
+    pub fn subscribers(&self) -> impl Iterator<Item = &Subscriber> {
+        self.encodings.iter().flat_map(|it| &it.subscribers)
+    }
+
+    /// The best of its encodings that such a client can read, as far as is known.
+    pub fn readable(&self, codecs: &Codecs) -> Option<usize> {
+        let reads = |it: &Encoding| codecs.reads(it.codec) != Some(false);
+        match self.regressed {
+            false => self.encodings.iter().position(reads),
+            true => self.encodings.iter().rposition(reads),
         }
-    }
-
-    /// Whether the publisher may go over to another codec now: everybody is told, so not too often.
-    pub fn may_change_codec(&mut self, now: Instant) -> bool {
-        let recently = |at: Instant| now.saturating_duration_since(at) < CODEC_STAYS;
-        let may = !self.codec_changed.is_some_and(recently);
-        if may {
-            self.codec_changed = Some(now);
-        }
-        may
-    }
-
-    /// How many sizes of the picture there are, each in its own stream or all in one.
-    pub fn sizes(&self) -> usize {
-        match self.layers.len() {
-            1 if self.codec.is_layered() => {
-                let announced = self.info.announced.layers.len();
-                announced.clamp(1, Layer::COUNT_MAX)
-            }
-            streams => streams,
-        }
-    }
-
-    /// Where the sizes up to `spatial` are found: in which stream, and how much of that.
-    pub fn target(&self, spatial: Layer, temporal: u8) -> Target {
-        let (stream, spatial) = match self.layers.len() {
-            1 => (Layer(0), spatial.0),
-            _ => (spatial, u8::MAX),
-        };
-        Target {
-            stream,
-            cut: Cut { spatial, temporal },
-        }
-    }
-
-    /// The layer to send at most to someone who wants `quality`.
-    pub fn layer_for_quality(&self, quality: Quality) -> Layer {
-        let highest = self.sizes().saturating_sub(1);
-        // With two layers their names don't matter: the lower one is what LOW gets.
-        Layer((quality as usize).min(highest) as u8)
-    }
-
-    /// The smallest layer that covers `width` x `height` pixels.
-    pub fn layer_for_dimensions(&self, width: u32, height: u32) -> Layer {
-        let highest = self.sizes().saturating_sub(1);
-        let announced = &self.info.announced;
-        let covers = |at: usize| {
-            let (full_width, full_height) = announced.dimensions;
-            let (layer_width, layer_height) = match announced.layers.get(at) {
-                Some(layer) if announced.layers.len() == self.sizes() => {
-                    (layer.width, layer.height)
-                }
-                // Not announced one by one: each is half of the next.
-                _ => (full_width >> (highest - at), full_height >> (highest - at)),
-            };
-            layer_width >= width && layer_height >= height
-        };
-        Layer((0..highest).find(|at| covers(*at)).unwrap_or(highest) as u8)
     }
 
     /// Whether anything of it has ever come.
     pub fn has_begun(&self) -> bool {
-        self.layers.iter().any(|stream| stream.ssrc.is_some())
+        let mut streams = self.encodings.iter().flat_map(|it| &it.streams);
+        streams.any(|stream| stream.ssrc.is_some())
     }
 
     /// It starts, anew after a pause. Whoever waits for a key frame says so again.
     pub fn resume(&mut self, now: Instant) {
-        self.resumed = now;
-        self.forget_key_frames();
-    }
-
-    /// Nobody waits for a key frame any more.
-    pub fn forget_key_frames(&mut self) {
-        for stream in &mut self.layers {
-            stream.key_frames.forget();
+        for encoding in &mut self.encodings {
+            encoding.resume(now);
         }
-    }
-
-    /// What each layer costs up to each temporal layer; zero for those that don't come.
-    ///
-    /// A layer not heard of yet counts with the rate that was announced for it as long as the
-    /// track is new: otherwise everybody would start with the smallest picture, although the key
-    /// frames of all layers have just come.
-    pub fn rates(&self, now: Instant) -> [[Bitrate; TEMPORAL_MAX]; Layer::COUNT_MAX] {
-        let mut rates = [[Bitrate::ZERO; TEMPORAL_MAX]; Layer::COUNT_MAX];
-        let new = now.saturating_duration_since(self.resumed) < SETTLING;
-        for (at, rate) in rates.iter_mut().enumerate().take(self.sizes()) {
-            let (stream, inner) = self.place(at);
-            *rate = stream.rates(inner, now);
-            if new && !stream.is_live(inner, now) {
-                let announced = self.info.announced.layers.get(at);
-                let expected = announced.map_or(0, |layer| u64::from(layer.bitrate));
-                rate[0] = Bitrate::bps(expected.clamp(1, EXPECTED_BPS_MAX));
-            }
-        }
-        rates
-    }
-
-    /// Where the size `at` is found: its stream, and its spatial layer in that.
-    pub fn place(&self, at: usize) -> (&Stream, usize) {
-        match self.layers.len() {
-            1 => (&self.layers[0], at),
-            _ => (&self.layers[at], 0),
-        }
-    }
-
-    /// The stream of `layer`.
-    pub fn stream(&mut self, layer: Layer) -> Option<&mut Stream> {
-        self.layers.get_mut(usize::from(layer.0))
     }
 }
 
@@ -256,19 +153,10 @@ impl Stream {
     }
 
     /// Whether packets of a spatial layer come.
-    fn is_live(&self, spatial: usize, now: Instant) -> bool {
+    pub fn is_live(&self, spatial: usize, now: Instant) -> bool {
         self.inner[spatial].is_some_and(|at| now.saturating_duration_since(at) < SILENCE)
     }
 }
-
-/// A codec stays at least this long. Browsers change it when an encoder fails, or by an offer.
-const CODEC_STAYS: Duration = Duration::from_secs(1);
-
-/// How long a layer of a new track may take to show itself. Chromium starts them within a second.
-const SETTLING: Duration = Duration::from_secs(2);
-
-/// No announcement counts for more than this.
-const EXPECTED_BPS_MAX: u64 = 10_000_000;
 
 /// RTP clock rate of the codecs we carry: Opus and all video.
 pub fn clock_rate(kind: Kind) -> u32 {

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::content::{STAMP, Stamp};
-use crate::media::message::{AddTrack, CodecInfo, Kind, LayerInfo, Quality, Source};
+use crate::media::message::{AddTrack, BackupPolicy, CodecInfo, Kind, LayerInfo, Quality, Source};
 use crate::units::Bitrate;
 
 /// Something to publish.
@@ -71,6 +71,7 @@ impl Medium {
             Kind::Video => (Source::Camera, FULL),
         };
         AddTrack {
+            sid: None,
             cid: self.cid.clone(),
             name: String::new(),
             kind: self.kind,
@@ -81,6 +82,8 @@ impl Medium {
             codecs: vec![CodecInfo {
                 mime: String::new(),
                 cid: self.cid.clone(),
+                mid: String::new(),
+                apart: false,
                 layers,
             }],
             encryption: 0,
@@ -88,7 +91,7 @@ impl Medium {
             disable_dtx: false,
             disable_red: true,
             stream: String::new(),
-            backup_codec_policy: 0,
+            backup_policy: BackupPolicy::default(),
             audio_features: Vec::new(),
             packet_trailer_features: Vec::new(),
         }

@@ -38,7 +38,7 @@ function unharmed(stats) {
     `${stats.freezeCount} freezes of ${stats.totalFreezesDuration} s in all`);
 }
 
-async function wide(ben, pixels, seconds) {
+export async function wide(ben, pixels, seconds) {
   let last;
   await until(async () => {
     last = (await ben.call("list")).find((tile) => tile.name === "picture")?.size;
@@ -78,5 +78,32 @@ for (const [codec, mime] of CODECS) {
       return `${rates.map((rate) => rate.toFixed(1))} frames per second, ` +
         `${stats.framesReceived} frames, ${stats.framesDropped} dropped, ` +
         `${stats.pliCount} PLI, ${stats.freezeCount} freezes`;
+    }, { seconds: 150 });
+}
+
+for (const [codec, mime] of [["vp9", "video/VP9"], ["av1", "video/AV1"]]) {
+  test("", `${codec} with simulcast: each size has its own stream, and viewers change between them`,
+    async ({ world, room }) => {
+      const [anna, ben] = [await world.person("anna"), await world.person("ben")];
+      await Promise.all([anna.join(room), ben.join(room)]);
+      await anna.call("publishPicture", "picture", css(RED), 640, 360,
+        { publish: { videoCodec: codec, backupCodec: false, scalabilityMode: "L1T3" } });
+      await ben.sees({ ...WHICH, kind: "video" }, { seconds: 20 });
+      expect(await codecOf(ben, WHICH) === mime, `ben decodes ${await codecOf(ben, WHICH)}`);
+      const rids = (await anna.call("sending")).map((layer) => layer.rid).sort().join();
+      expect(rids === "h,q", `anna sends ${rids}`);
+      const rates = [];
+      for (const [quality, pixels] of [[HIGH, LARGE], [LOW, SMALL], [HIGH, LARGE], [LOW, SMALL]]) {
+        await ben.call("setQuality", WHICH, quality);
+        await wide(ben, pixels, 45);
+        await ben.showsColour(WHICH, RED);
+        rates.push((await ben.watch(WHICH, 3000)).fps);
+      }
+      expect(Math.min(...rates) >= FPS, `${rates} frames per second`);
+      const stats = await ben.call("stats", WHICH);
+      unharmed(stats);
+      await ben.undisturbed();
+      return `${rates.map((rate) => rate.toFixed(1))} frames per second, ` +
+        `${stats.keyFramesDecoded} key frames, ${stats.freezeCount} freezes`;
     }, { seconds: 150 });
 }

@@ -12,6 +12,7 @@ import "./simulate.test.mjs";
 import "./codecs.test.mjs";
 import "./cuts.test.mjs";
 import "./sealed.test.mjs";
+import "./backup.test.mjs";
 
 let world;
 let count = 0;

@@ -99,9 +99,10 @@ async def until_rates(control, room, sid):
     for _ in range(50):
         facts = await control.ask("room", room=room)
         track = next(track for track in facts["tracks"] if track["sid"] == sid)
-        rates = [layer["bits_per_second"] for layer in track["layers"]]
+        rates = [layer["bits_per_second"] for layer in track["encodings"][0]["layers"]]
         if len(rates) == 3 and all(rates):
-            expect([layer["rid"] for layer in track["layers"]] == ["q", "h", "f"], track)
+            rids = [layer["rid"] for layer in track["encodings"][0]["layers"]]
+            expect(rids == ["q", "h", "f"], track)
             return
         await asyncio.sleep(0.1)
     raise Failure(f"rates are {rates}")

@@ -39,7 +39,7 @@ async def _():
     numbers = join.server_info.version.split(".")
     expect(len(numbers) >= 3 and all(part[:1].isdigit() for part in numbers[:3]),
            f"server version {join.server_info.version!r}")
-    expect(join.server_info.version.startswith("1.13.6"), join.server_info.version)
+    expect(join.server_info.version.startswith("1.13.7"), join.server_info.version)
     expect((join.ping_interval, join.ping_timeout) == (5, 15),
            f"ping {join.ping_interval}/{join.ping_timeout}")
     expect(len(join.sif_trailer) >= 32, f"sif_trailer has {len(join.sif_trailer)} bytes")

@@ -27,11 +27,18 @@ pub struct TrackFacts {
     pub kind: Kind,
     /// Where it comes from.
     pub source: Source,
-    /// What its packets are coded with.
-    pub codec: Codec,
     /// Its publisher sends nothing.
     pub muted: bool,
-    /// The publisher's media section.
+    /// In each of its codecs: the preferred one, and perhaps a backup.
+    pub encodings: Vec<EncodingFacts>,
+}
+
+/// What comes in of a track in one codec.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EncodingFacts {
+    /// What its packets are coded with.
+    pub codec: Codec,
+    /// The publisher's media section; empty as long as there is none.
     pub mid: String,
     /// Smallest first; one for audio, and for video in a single size.
     pub layers: Vec<LayerFacts>,
@@ -39,7 +46,7 @@ pub struct TrackFacts {
     pub subscribers: usize,
 }
 
-/// One size of a track's picture, or all of a track without sizes.
+/// One size of a picture, or all of an encoding without sizes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LayerFacts {
     /// Its RID, where it is a stream of its own among others.
@@ -74,6 +81,8 @@ pub struct LegFacts {
 pub struct SubscriptionFacts {
     /// Which track.
     pub track: TrackSid,
+    /// In which of its encodings, as a place in [`TrackFacts::encodings`].
+    pub encoding: usize,
     /// The subscriber's media section, once there is one.
     pub mid: Option<String>,
     /// The outgoing stream, likewise.
@@ -82,7 +91,8 @@ pub struct SubscriptionFacts {
     pub disabled: bool,
     /// It doesn't come because bandwidth carries not even its smallest picture.
     pub paused: bool,
-    /// The best layer the subscriber can use, as a place in [`TrackFacts::layers`]; so below.
+    /// The best layer the subscriber can use, as a place in [`EncodingFacts::layers`]; so
+    /// below.
     pub wanted: u8,
     /// The layer that bandwidth allows, and how many temporal layers above the first; `None` for
     /// none yet, and for audio.

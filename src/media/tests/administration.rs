@@ -271,10 +271,13 @@ fn a_room_says_what_comes_in_and_goes_out_and_what_is_chosen() {
     let [published] = &facts.tracks[..] else {
         panic!("{facts:?}");
     };
-    assert_eq!((&published.sid, published.subscribers), (&track, 1));
-    let rates = published.layers.iter().map(|layer| layer.bitrate.as_bps());
+    let [encoding] = &published.encodings[..] else {
+        panic!("{published:?}");
+    };
+    assert_eq!((&published.sid, encoding.subscribers), (&track, 1));
+    let rates = encoding.layers.iter().map(|layer| layer.bitrate.as_bps());
     assert!(rates.clone().all(|rate| rate > 0) && rates.len() == 3);
-    assert!(published.layers.iter().all(|layer| layer.rid.is_some()));
+    assert!(encoding.layers.iter().all(|layer| layer.rid.is_some()));
     let leg = facts
         .legs
         .iter()

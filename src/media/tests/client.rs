@@ -16,7 +16,7 @@ use std::time::Instant;
 use str0m::change::{SdpAnswer, SdpPendingOffer};
 use str0m::channel::ChannelId;
 use str0m::config::DtlsVersion;
-use str0m::media::{Direction, MediaKind, Mid, Rid, Simulcast, SimulcastLayer};
+use str0m::media::{Direction, MediaKind, Mid, Pt, Rid, Simulcast, SimulcastLayer};
 use str0m::net::{Protocol, Receive};
 use str0m::rtp::{RawPacket, RtpWrite};
 use str0m::{Candidate, Event, Input, Output, Rtc};
@@ -24,7 +24,7 @@ use str0m::{Candidate, Event, Input, Output, Rtc};
 use super::track::{Content, Medium};
 use crate::ids::{SessionKey, TrackSid};
 use crate::media::dtls;
-use crate::media::message::{Kind, LeaveReason, Notice, Request};
+use crate::media::message::{Codec, Kind, LeaveReason, Notice, Request};
 
 /// Receiving sections of each kind in the first offer, as livekit-client has them.
 pub const POOL: u32 = 3;
@@ -97,6 +97,15 @@ pub struct Sending {
 impl Client {
     /// A client that has said nothing yet.
     pub fn new(session: SessionKey, identity: &str, address: SocketAddr, now: Instant) -> Self {
+        Self::with(Codec::Vp8, (session, identity, address), now)
+    }
+
+    /// One that knows another video codec beside VP8.
+    pub fn with(
+        codec: Codec,
+        (session, identity, address): (SessionKey, &str, SocketAddr),
+        now: Instant,
+    ) -> Self {
         let mut rtc = Rtc::builder()
             .set_crypto_provider(dtls::provider())
             .set_dtls_version(DtlsVersion::Dtls12)
@@ -105,6 +114,7 @@ impl Client {
             .clear_codecs()
             .enable_opus(true, false)
             .enable_vp8(true)
+            .enable_vp9(codec == Codec::Vp9)
             .build(now);
         let candidate = Candidate::host(address, Protocol::Udp).expect("a host's address");
         rtc.add_local_candidate(candidate);
@@ -142,6 +152,16 @@ impl Client {
     /// Asks to publish `medium` and offers a section for it.
     pub fn publish(&mut self, medium: Medium) {
         let request = Box::new(medium.announcement());
+        self.requests.push(Request::AddTrack(request));
+        self.to_send.push(medium);
+        self.offer();
+    }
+
+    /// Offers a section for a backup of the track with this id, and says so.
+    pub fn publish_backup(&mut self, track: &TrackSid, medium: Medium) {
+        let mut request = Box::new(medium.announcement());
+        request.sid = Some(track.clone());
+        request.codecs[0].mime = medium.codec.mime().to_owned();
         self.requests.push(Request::AddTrack(request));
         self.to_send.push(medium);
         self.offer();
@@ -325,19 +345,27 @@ impl Client {
         if !self.connected {
             return;
         }
-        let pt = self.payload_type(kind);
+        let [vp8, vp9] = [Codec::Vp8, Codec::Vp9].map(|codec| self.payload_type(codec));
+        let opus = self.payload_type(Codec::Opus);
         let mut api = self.rtc.direct_api();
         for sending in &mut self.sending {
             if sending.medium.kind != kind || sending.held {
                 continue;
             }
             let simulcast = sending.medium.layers.len() > 1;
+            let codec = sending.medium.codec;
+            let pt = match (kind, codec) {
+                (Kind::Audio, _) => opus,
+                (Kind::Video, Codec::Vp9) => vp9,
+                (Kind::Video, _) => vp8,
+            };
+            let Some(pt) = pt else { continue };
             for layer in &mut sending.medium.layers {
                 let rid = simulcast.then(|| Rid::from(layer.rid));
                 let Some(stream) = api.stream_tx_by_mid(sending.mid, rid) else {
                     continue;
                 };
-                for packet in layer.next(now) {
+                for packet in layer.next(codec, now) {
                     let Content { seq, payload, .. } = &packet;
                     let write =
                         RtpWrite::new(pt, (*seq).into(), packet.timestamp, now, payload.as_slice());
@@ -349,12 +377,15 @@ impl Client {
         self.tick(now);
     }
 
-    fn payload_type(&self, kind: Kind) -> str0m::media::Pt {
-        let codecs = self.rtc.codec_config();
-        let mut fitting = codecs
-            .iter()
-            .filter(|codec| codec.spec().codec.is_video() == (kind == Kind::Video));
-        fitting.next().expect("str0m has a codec of each kind").pt()
+    fn payload_type(&self, codec: Codec) -> Option<Pt> {
+        let wanted = match codec {
+            Codec::Vp9 => str0m::format::Codec::Vp9,
+            Codec::Vp8 => str0m::format::Codec::Vp8,
+            _ => str0m::format::Codec::Opus,
+        };
+        let mut codecs = self.rtc.codec_config().iter();
+        let found = codecs.find(|it| it.spec().codec == wanted)?;
+        Some(found.pt())
     }
 
     fn drain(&mut self, now: Instant) {

@@ -3,6 +3,7 @@
 
 use super::call::{Call, Who};
 use super::track::Medium;
+use crate::media::encoding::EncodingKey;
 use crate::media::message::{Connection, LeaveReason, Request};
 use crate::media::room::Room;
 use crate::media::{Shard, TrackKey};
@@ -11,7 +12,7 @@ const STEPS: usize = 300;
 const IDENTITIES: [&str; 6] = ["anna", "bert", "carl", "dora", "emil", "frida"];
 
 /// Everything in the shard fits together.
-fn consistent(shard: &Shard) {
+pub fn consistent(shard: &Shard) {
     let counters = shard.counters();
     assert_eq!(counters.rooms as usize, shard.rooms.len());
     assert_eq!(shard.by_name.len(), shard.rooms.len());
@@ -30,7 +31,7 @@ fn consistent(shard: &Shard) {
     for (_, room) in &shard.rooms {
         for (_, track) in &room.tracks {
             tracks[track.kind() as usize] += 1;
-            subscriptions[track.kind() as usize] += track.subscribers.len() as u64;
+            subscriptions[track.kind() as usize] += track.subscribers().count() as u64;
         }
         fits(shard, room);
     }
@@ -52,9 +53,13 @@ fn fits(shard: &Shard, room: &Room) {
         let key = TrackKey(at as u32);
         let publisher = &room.participants[track.publisher as usize];
         assert!(publisher.published.contains(&key));
-        for subscriber in &track.subscribers {
-            let leg = &room.participants[subscriber.participant as usize].leg;
-            assert_eq!(leg.find(key), Some(subscriber.subscription));
+        for (number, encoding) in track.encodings.iter().enumerate() {
+            for subscriber in &encoding.subscribers {
+                let leg = &room.participants[subscriber.participant as usize].leg;
+                assert_eq!(leg.find(key), Some(subscriber.subscription));
+                let source = EncodingKey { track: key, number };
+                assert_eq!(leg.source(subscriber.subscription), source);
+            }
         }
     }
     for (slot, participant) in &room.participants {
@@ -66,10 +71,10 @@ fn fits(shard: &Shard, room: &Room) {
             assert_eq!(room[*track].publisher, slot as u32);
         }
         for source in &participant.sources {
-            assert!(participant.published.contains(&source.track));
+            assert!(participant.published.contains(&source.of.track));
         }
         for track in participant.leg.tracks() {
-            let mut subscribers = room[track].subscribers.iter();
+            let mut subscribers = room[track].subscribers();
             assert!(subscribers.any(|it| it.participant == slot as u32));
         }
         for track in participant.carried() {

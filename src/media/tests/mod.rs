@@ -1,6 +1,7 @@
 //! Helpers and long tests of the media core.
 
 mod administration;
+mod backup;
 pub mod call;
 pub mod client;
 mod cycles;

@@ -1,14 +1,21 @@
-//! What a test client sends: numbered packets of Opus or VP8 whose every byte can be foretold.
+//! What a test client sends: numbered packets of Opus, VP8 or VP9 whose every byte can be foretold.
 
 use std::time::Instant;
 
-use crate::media::message::{AddTrack, CodecInfo, Kind, LayerInfo, Quality, Source};
+use crate::media::message::{
+    AddTrack, BackupPolicy, Codec, CodecInfo, Kind, LayerInfo, Quality, Source,
+};
 
 /// A microphone, a camera or a screen.
 pub struct Medium {
     pub cid: String,
     pub kind: Kind,
     pub source: Source,
+    /// Of a video; the section tells it if this is the only one that is announced.
+    pub codec: Codec,
+    /// Announced beside it.
+    pub backup: Option<Codec>,
+    pub backup_policy: BackupPolicy,
     /// Smallest first; one for audio and for video without simulcast.
     pub layers: Vec<Layer>,
 }
@@ -84,6 +91,9 @@ impl Medium {
             cid: cid.to_owned(),
             kind,
             source,
+            codec: Codec::Vp8,
+            backup: None,
+            backup_policy: BackupPolicy::default(),
             layers: layers.collect(),
         }
     }
@@ -106,7 +116,21 @@ impl Medium {
         } else {
             Vec::new()
         };
+        let codec = |codec: Codec, cid: &str, layers| CodecInfo {
+            mime: codec.mime().to_owned(),
+            cid: cid.to_owned(),
+            mid: String::new(),
+            apart: false,
+            layers,
+        };
+        let mut codecs = vec![codec(self.codec, &self.cid, layers.clone())];
+        match self.backup {
+            Some(backup) => codecs.push(codec(backup, "", Vec::new())),
+            None if self.codec == Codec::Vp8 => codecs[0].mime.clear(),
+            None => {}
+        }
         AddTrack {
+            sid: None,
             cid: self.cid.clone(),
             name: String::new(),
             kind: self.kind,
@@ -116,18 +140,14 @@ impl Medium {
                 Kind::Audio => (0, 0),
                 Kind::Video => FULL,
             },
-            layers: layers.clone(),
-            codecs: vec![CodecInfo {
-                mime: String::new(),
-                cid: self.cid.clone(),
-                layers,
-            }],
+            layers,
+            codecs,
             encryption: 0,
             stereo: false,
             disable_dtx: false,
             disable_red: true,
             stream: String::new(),
-            backup_codec_policy: 0,
+            backup_policy: self.backup_policy,
             audio_features: Vec::new(),
             packet_trailer_features: Vec::new(),
         }
@@ -145,7 +165,7 @@ impl Medium {
 
 impl Layer {
     /// The packets of the next frame.
-    pub fn next(&mut self, now: Instant) -> Vec<Content> {
+    pub fn next(&mut self, codec: Codec, now: Instant) -> Vec<Content> {
         let start = *self.start.get_or_insert(now);
         let millis = now.saturating_duration_since(start).as_millis() as u32;
         self.frame += 1;
@@ -158,7 +178,7 @@ impl Layer {
                 }
                 (0..PACKETS_PER_FRAME)
                     .map(|part| {
-                        let payload = self.picture(part, key_frame);
+                        let payload = self.picture(codec, part, key_frame);
                         self.packet(millis.wrapping_mul(90), part == 1, payload)
                     })
                     .collect()
@@ -184,7 +204,14 @@ impl Layer {
         bytes
     }
 
-    fn picture(&self, part: u64, key_frame: bool) -> Vec<u8> {
+    fn picture(&self, codec: Codec, part: u64, key_frame: bool) -> Vec<u8> {
+        if codec == Codec::Vp9 {
+            // P, B and E alone (RFC 9628 section 4.2).
+            let place = if part == 0 { 0x08 } else { 0x04 };
+            let mut payload = vec![place | if key_frame { 0 } else { 0x40 }];
+            payload.extend(self.noise());
+            return payload;
+        }
         let start = if part == 0 { 0x10 } else { 0 };
         let [high, low] = (self.frame as u16 & 0x7fff).to_be_bytes();
         // X; I, L and T; a long picture id; TL0PICIDX; temporal layer 0 (RFC 7741 section 4.2).

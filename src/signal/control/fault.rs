@@ -108,6 +108,10 @@ impl From<TrackRefusal> for Fault {
             TrackRefusal::NotAllowed => {
                 Self::not_allowed("the participant may not publish from that source")
             }
+            TrackRefusal::NotFound => {
+                Self::new("track_missing", "the participant has no such track")
+            }
+            TrackRefusal::Unsupported => Self::not_allowed("not with this codec; see rooms.codecs"),
             TrackRefusal::LimitExceeded => {
                 let text = "the participant publishes too many; see limits.tracks_per_participant";
                 Self::new("full", text)

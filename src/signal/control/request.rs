@@ -10,8 +10,8 @@ use crate::config::Config;
 use crate::ids::{Identity, RoomName, TrackSid};
 use crate::media::message::administration::{RoomOptions, RoomRequest};
 use crate::media::message::{
-    AddTrack, Codec, CodecInfo, Kind, LayerInfo, Permissions, Priority, Quality, Source,
-    TrackSettings,
+    AddTrack, BackupPolicy, Codec, CodecInfo, Kind, LayerInfo, Permissions, Priority, Quality,
+    Source, TrackSettings,
 };
 use crate::signal::room_timeout;
 
@@ -310,9 +310,12 @@ impl Publish {
             (None, Kind::Video) => Source::Camera,
         };
         Ok(AddTrack {
+            sid: None,
             codecs: vec![CodecInfo {
                 mime: codec.map(Codec::mime).unwrap_or_default().to_owned(),
                 cid: self.cid.clone(),
+                mid: String::new(),
+                apart: false,
                 layers: layers.clone(),
             }],
             cid: self.cid,
@@ -327,7 +330,7 @@ impl Publish {
             disable_dtx: false,
             disable_red: false,
             stream: String::new(),
-            backup_codec_policy: 0,
+            backup_policy: BackupPolicy::default(),
             audio_features: Vec::new(),
             packet_trailer_features: Vec::new(),
         })

@@ -4,7 +4,9 @@ use serde_json::{Map, Value, json};
 
 use crate::ids::TrackSid;
 use crate::media::message::administration::{Event, Happened};
-use crate::media::message::facts::{LegFacts, RoomFacts, SubscriptionFacts, TrackFacts};
+use crate::media::message::facts::{
+    EncodingFacts, LegFacts, RoomFacts, SubscriptionFacts, TrackFacts,
+};
 use crate::media::message::{
     ConnectionQuality, Kind, Notice, ParticipantInfo, ParticipantState, Permissions, Quality,
     RoomInfo, Source, StreamState, TrackInfo,
@@ -70,7 +72,7 @@ pub(super) fn track(info: &TrackInfo) -> Value {
         "width": width,
         "height": height,
         "simulcast": info.simulcast,
-        "mid": info.mid,
+        "mid": announced.codecs.first().map(|codec| &codec.mid),
     })
 }
 
@@ -81,6 +83,18 @@ pub(super) fn facts(facts: &RoomFacts) -> [Value; 2] {
 }
 
 fn track_facts(facts: &TrackFacts) -> Value {
+    let encodings = facts.encodings.iter().map(encoding);
+    json!({
+        "sid": facts.sid.as_str(),
+        "publisher": facts.publisher.as_str(),
+        "kind": kind(facts.kind),
+        "source": source(facts.source),
+        "muted": facts.muted,
+        "encodings": encodings.collect::<Vec<_>>(),
+    })
+}
+
+fn encoding(facts: &EncodingFacts) -> Value {
     let layers = facts.layers.iter().map(|layer| {
         json!({
             "rid": layer.rid,
@@ -89,12 +103,7 @@ fn track_facts(facts: &TrackFacts) -> Value {
         })
     });
     json!({
-        "sid": facts.sid.as_str(),
-        "publisher": facts.publisher.as_str(),
-        "kind": kind(facts.kind),
-        "source": source(facts.source),
         "codec": facts.codec.mime(),
-        "muted": facts.muted,
         "mid": facts.mid,
         "layers": layers.collect::<Vec<_>>(),
         "subscribers": facts.subscribers,
@@ -123,6 +132,7 @@ fn subscription(facts: &SubscriptionFacts) -> Value {
     });
     json!({
         "track": facts.track.as_str(),
+        "encoding": facts.encoding,
         "mid": facts.mid,
         "ssrc": facts.ssrc,
         "disabled": facts.disabled,

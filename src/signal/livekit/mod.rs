@@ -23,6 +23,7 @@ mod query;
 pub(super) mod request;
 mod session;
 mod simulate;
+mod track;
 pub(super) mod wire;
 
 #[cfg(test)]

@@ -14,8 +14,8 @@ use super::{call, simulate, wire};
 use crate::ids::TrackSid;
 use crate::media::message::administration::Profile;
 use crate::media::message::{
-    AddTrack, Codec, CodecInfo, Connection, Departure, Kind, LayerInfo, Priority, Quality, Request,
-    Source, Sync, TrackSettings,
+    AddTrack, BackupPolicy, Codec, CodecInfo, Connection, Departure, Kind, LayerInfo, Priority,
+    Quality, Request, Source, Sync, TrackSettings,
 };
 use crate::signal::unix_now;
 
@@ -174,12 +174,8 @@ fn read_track(request: &proto::AddTrackRequest) -> Result<AddTrack, Reason> {
         Ok(proto::TrackType::Video) => Kind::Video,
         _ => return Err(Reason::UnsupportedType),
     };
-    // A further codec for a published track; backup codecs are not built.
-    if !request.sid.is_empty() {
-        return Err(Reason::NotFound);
-    }
     let codecs = &request.simulcast_codecs;
-    let texts = [&request.cid, &request.name, &request.stream];
+    let texts = [&request.cid, &request.name, &request.stream, &request.sid];
     let of_codecs = codecs.iter().flat_map(|codec| [&codec.cid, &codec.codec]);
     let mut texts = texts.into_iter().chain(of_codecs);
     let layer_lists = codecs.iter().map(|codec| &codec.layers);
@@ -193,6 +189,7 @@ fn read_track(request: &proto::AddTrackRequest) -> Result<AddTrack, Reason> {
         return Err(Reason::LimitExceeded);
     }
     Ok(AddTrack {
+        sid: (!request.sid.is_empty()).then(|| request.sid.as_str().into()),
         cid: request.cid.clone(),
         name: request.name.clone(),
         kind,
@@ -206,30 +203,50 @@ fn read_track(request: &proto::AddTrackRequest) -> Result<AddTrack, Reason> {
         disable_dtx: request.disable_dtx,
         disable_red: request.disable_red,
         stream: request.stream.clone(),
-        backup_codec_policy: request.backup_codec_policy,
+        backup_policy: backup_policy(request.backup_codec_policy()),
         audio_features: request.audio_features.clone(),
         packet_trailer_features: request.packet_trailer_features.clone(),
     })
 }
 
+fn backup_policy(policy: proto::BackupCodecPolicy) -> BackupPolicy {
+    match policy {
+        proto::BackupCodecPolicy::PreferRegression => BackupPolicy::PreferRegression,
+        proto::BackupCodecPolicy::Simulcast => BackupPolicy::Simulcast,
+        proto::BackupCodecPolicy::Regression => BackupPolicy::Regression,
+    }
+}
+
 /// The codecs to publish with, the preferred one first; which of them can be is the shard's to say.
-/// Backup codecs are not built, so the first codec is the only one.
 fn read_codecs(request: &proto::AddTrackRequest) -> Vec<CodecInfo> {
-    let first = request.simulcast_codecs.first();
-    let codec = first.map(|codec| codec.codec.as_str()).unwrap_or_default();
+    use proto::video_layer::Mode;
     // An unknown one is replaced by one of its kind, none at all by what the section shows.
-    let mime = match Codec::named(codec) {
-        Some(codec) => codec.mime(),
-        None => codec,
+    let mime = |name: &str| match Codec::named(name) {
+        Some(codec) => codec.mime().to_owned(),
+        None => name.to_owned(),
     };
-    let cid = first.map(|codec| codec.cid.as_str()).unwrap_or_default();
-    let own_layers = first.map(|codec| codec.layers.as_slice());
-    let own_layers = own_layers.filter(|layers| !layers.is_empty());
-    vec![CodecInfo {
-        mime: mime.to_owned(),
-        cid: if cid.is_empty() { &request.cid } else { cid }.to_owned(),
-        layers: layers(own_layers.unwrap_or(&request.layers)),
-    }]
+    let mut codecs: Vec<_> = request.simulcast_codecs.iter().collect();
+    let none = proto::SimulcastCodec::default();
+    if codecs.is_empty() {
+        codecs.push(&none);
+    }
+    let info = |codec: &&proto::SimulcastCodec| CodecInfo {
+        mime: mime(&codec.codec),
+        cid: codec.cid.clone(),
+        mid: String::new(),
+        apart: codec.video_layer_mode() == Mode::OneSpatialLayerPerStream,
+        layers: layers(&codec.layers),
+    };
+    let mut codecs: Vec<_> = codecs.iter().map(info).collect();
+    // What is said of the whole track is said of the first.
+    let first = &mut codecs[0];
+    if first.cid.is_empty() {
+        first.cid.clone_from(&request.cid);
+    }
+    if first.layers.is_empty() {
+        first.layers = layers(&request.layers);
+    }
+    codecs
 }
 
 /// Layers by ascending quality; their place in this order is their spatial position, whatever
@@ -396,25 +413,35 @@ mod tests {
     }
 
     #[test]
-    fn tracks_get_their_first_codec_or_a_reason() {
-        let codec = |name: &str| proto::SimulcastCodec {
+    fn tracks_get_their_codecs_or_a_reason() {
+        let codec = |name: &str, cid: &str| proto::SimulcastCodec {
             codec: name.to_owned(),
-            cid: format!("{name}-cid"),
+            cid: cid.to_owned(),
             ..Default::default()
         };
         let video = proto::AddTrackRequest {
             r#type: proto::TrackType::Video as i32,
             cid: "cid".to_owned(),
-            simulcast_codecs: vec![codec("vp9"), codec("vp8")],
+            simulcast_codecs: vec![codec("vp9", "vp9-cid"), codec("vp8", "")],
             ..Default::default()
         };
         let read = read_track(&video).unwrap();
-        assert_eq!(read.codecs.len(), 1);
-        let first = &read.codecs[0];
-        assert_eq!(
-            (first.mime.as_str(), first.cid.as_str()),
-            ("video/VP9", "vp9-cid")
-        );
+        let codecs = read.codecs.iter();
+        let codecs: Vec<_> = codecs
+            .map(|it| (it.mime.as_str(), it.cid.as_str()))
+            .collect();
+        assert_eq!(codecs, [("video/VP9", "vp9-cid"), ("video/VP8", "")]);
+        assert!(!read.codecs[0].apart);
+        let mut simulcast = video.clone();
+        simulcast.simulcast_codecs[0]
+            .set_video_layer_mode(proto::video_layer::Mode::OneSpatialLayerPerStream);
+        assert!(read_track(&simulcast).unwrap().codecs[0].apart);
+        assert_eq!(read.sid, None);
+        let further = proto::AddTrackRequest {
+            sid: "TR_a".to_owned(),
+            ..video.clone()
+        };
+        assert_eq!(read_track(&further).unwrap().sid, Some("TR_a".into()));
         let audio = proto::AddTrackRequest {
             cid: "cid".to_owned(),
             ..Default::default()
@@ -429,7 +456,6 @@ mod tests {
         };
         let data = proto::TrackType::Data as i32;
         assert_eq!(refused(&|r| r.r#type = data), Some(Reason::UnsupportedType));
-        assert_eq!(refused(&|r| r.sid = "TR_a".into()), Some(Reason::NotFound));
         assert_eq!(
             refused(&|r| r.name = "n".repeat(257)),
             Some(Reason::LimitExceeded)

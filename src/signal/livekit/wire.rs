@@ -10,17 +10,18 @@ use proto::signal_response::Message as Reply;
 use std::time::Duration;
 
 use super::call;
+pub(in crate::signal) use super::track::track;
+use super::track::{add_track, source};
 use crate::ids::TrackSid;
 use crate::media::message::administration::{Profile, ProfileRefusal};
 use crate::media::message::{
-    AddTrack, Codec, CodecInfo, Departure, Joined, Kind, LayerInfo, LeaveAction, LeaveReason,
-    Notice, ParticipantInfo, ParticipantState, Permissions, Quality, Quirks, Resumed, RoomInfo,
-    Source, TrackInfo, TrackRefusal,
+    Codec, Departure, Joined, Kind, LeaveAction, LeaveReason, Notice, ParticipantInfo,
+    ParticipantState, Permissions, Quality, Quirks, Resumed, RoomInfo, TrackRefusal,
 };
 
 /// The version of the reference server whose behaviour this is. Clients derive features from it:
-/// above 1.13.6 they would publish VP9 with rids, which we can't forward.
-const VERSION: &str = "1.13.6";
+/// above 1.13.6 livekit-client publishes VP9 and AV1 as simulcast if an app asks for that.
+const VERSION: &str = "1.13.7";
 
 /// The newest signalling protocol we know.
 const PROTOCOL: i32 = 17;
@@ -30,9 +31,6 @@ const PING_TIMEOUT: i32 = 15;
 
 /// Seconds between pings of a client.
 const PING_INTERVAL: i32 = 5;
-
-/// Names of the layers in SDP, smallest first.
-const RIDS: [&str; 3] = ["q", "h", "f"];
 
 pub(super) fn join_response(joined: Joined, node_id: &str) -> Reply {
     let room = joined.room;
@@ -131,6 +129,8 @@ pub(super) fn reply(notice: Notice) -> Option<Reply> {
                 TrackRefusal::NotAllowed => Reason::NotAllowed,
                 TrackRefusal::LimitExceeded => Reason::LimitExceeded,
                 TrackRefusal::Queued => Reason::Queued,
+                TrackRefusal::NotFound => Reason::NotFound,
+                TrackRefusal::Unsupported => Reason::UnsupportedType,
             };
             request_response(0, reason, Some(Echo::AddTrack(add_track(*request))))
         }
@@ -317,163 +317,8 @@ fn permission(may: &Permissions) -> proto::ParticipantPermission {
     }
 }
 
-#[expect(deprecated, reason = "clients of today still use these fields")]
-pub(in crate::signal) fn track(info: TrackInfo) -> proto::TrackInfo {
-    use proto::video_layer::Mode;
-    let TrackInfo {
-        sid,
-        announced,
-        mid,
-        simulcast,
-    } = info;
-    let layers = |layers: &[LayerInfo]| -> Vec<_> {
-        let layers = layers.iter();
-        layers.map(|one| layer(one, simulcast)).collect()
-    };
-    let mode = |info: &CodecInfo| match Codec::named(&info.mime) {
-        _ if announced.kind == Kind::Audio => Mode::Unused,
-        Some(codec) if codec.is_layered() && !simulcast => Mode::MultipleSpatialLayersPerStream,
-        _ => Mode::OneSpatialLayerPerStream,
-    };
-    let codecs = announced.codecs.iter();
-    let codecs = codecs.map(|codec| proto::SimulcastCodecInfo {
-        mime_type: codec.mime.clone(),
-        mid: mid.clone(),
-        cid: codec.cid.clone(),
-        layers: layers(&codec.layers),
-        video_layer_mode: mode(codec) as i32,
-        sdp_cid: String::new(),
-    });
-    let codecs: Vec<_> = codecs.collect();
-    let mime_type = codecs.first().map(|codec| codec.mime_type.clone());
-    proto::TrackInfo {
-        sid: sid.as_str().to_owned(),
-        r#type: kind(announced.kind),
-        muted: announced.muted,
-        width: announced.dimensions.0,
-        height: announced.dimensions.1,
-        simulcast,
-        disable_dtx: announced.disable_dtx,
-        source: source(announced.source),
-        layers: layers(&announced.layers),
-        mime_type: mime_type.unwrap_or_default(),
-        mid,
-        codecs,
-        stereo: announced.stereo,
-        disable_red: announced.disable_red,
-        encryption: announced.encryption,
-        audio_features: audio_features(&announced),
-        stream: stream(&announced),
-        backup_codec_policy: announced.backup_codec_policy,
-        packet_trailer_features: announced.packet_trailer_features,
-        name: announced.name,
-        version: None,
-    }
-}
-
-/// The group of a track: what belongs to one picture in a client.
-fn stream(announced: &AddTrack) -> String {
-    match announced.source {
-        _ if !announced.stream.is_empty() => announced.stream.clone(),
-        Source::Camera | Source::Microphone => "camera".to_owned(),
-        Source::ScreenShare | Source::ScreenShareAudio => "screen".to_owned(),
-        Source::Unknown => String::new(),
-    }
-}
-
-/// The announced features, and those older clients say by flags.
-fn audio_features(announced: &AddTrack) -> Vec<i32> {
-    use proto::AudioTrackFeature::{TfNoDtx, TfStereo};
-    let mut features = announced.audio_features.clone();
-    if announced.kind == Kind::Audio {
-        let flags = [
-            (announced.stereo, TfStereo),
-            (announced.disable_dtx, TfNoDtx),
-        ];
-        for (set, feature) in flags {
-            if set && !features.contains(&(feature as i32)) {
-                features.push(feature as i32);
-            }
-        }
-    }
-    features
-}
-
-fn layer(info: &LayerInfo, simulcast: bool) -> proto::VideoLayer {
-    let rid = RIDS.get(usize::from(info.spatial)).filter(|_| simulcast);
-    proto::VideoLayer {
-        quality: quality(info.quality),
-        width: info.width,
-        height: info.height,
-        bitrate: info.bitrate,
-        spatial_layer: i32::from(info.spatial),
-        rid: rid.copied().unwrap_or_default().to_owned(),
-        ..Default::default()
-    }
-}
-
-/// A refused request as the client sent it, as far as it was understood.
-#[expect(deprecated, reason = "clients of today still use these fields")]
-fn add_track(announced: AddTrack) -> proto::AddTrackRequest {
-    let layers = |layers: &[LayerInfo]| -> Vec<_> {
-        let layers = layers.iter();
-        layers.map(|one| layer(one, false)).collect()
-    };
-    let codecs = announced.codecs.iter();
-    let simulcast_codecs = codecs.map(|codec| proto::SimulcastCodec {
-        codec: codec
-            .mime
-            .split('/')
-            .next_back()
-            .unwrap_or_default()
-            .to_lowercase(),
-        cid: codec.cid.clone(),
-        layers: layers(&codec.layers),
-        ..Default::default()
-    });
-    proto::AddTrackRequest {
-        simulcast_codecs: simulcast_codecs.collect(),
-        layers: layers(&announced.layers),
-        r#type: kind(announced.kind),
-        width: announced.dimensions.0,
-        height: announced.dimensions.1,
-        muted: announced.muted,
-        disable_dtx: announced.disable_dtx,
-        source: source(announced.source),
-        stereo: announced.stereo,
-        disable_red: announced.disable_red,
-        encryption: announced.encryption,
-        backup_codec_policy: announced.backup_codec_policy,
-        cid: announced.cid,
-        name: announced.name,
-        stream: announced.stream,
-        audio_features: announced.audio_features,
-        packet_trailer_features: announced.packet_trailer_features,
-        sid: String::new(),
-    }
-}
-
 pub(super) fn text(sid: &TrackSid) -> String {
     sid.as_str().to_owned()
-}
-
-fn kind(kind: Kind) -> i32 {
-    match kind {
-        Kind::Audio => proto::TrackType::Audio as i32,
-        Kind::Video => proto::TrackType::Video as i32,
-    }
-}
-
-fn source(source: Source) -> i32 {
-    use proto::TrackSource;
-    let source = match source {
-        Source::Unknown => TrackSource::Unknown,
-        Source::Camera => TrackSource::Camera,
-        Source::Microphone => TrackSource::Microphone,
-        Source::ScreenShare => TrackSource::ScreenShare,
-        Source::ScreenShareAudio => TrackSource::ScreenShareAudio,
-    };
-    source as i32
 }
 
 pub(super) fn quality(quality: Quality) -> i32 {
@@ -504,58 +349,8 @@ fn reason(reason: LeaveReason) -> i32 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::track::tests::microphone;
     use super::*;
-    use crate::media::message::CodecInfo;
-
-    fn microphone() -> AddTrack {
-        AddTrack {
-            cid: "cid".to_owned(),
-            name: "mic".to_owned(),
-            kind: Kind::Audio,
-            source: Source::Microphone,
-            muted: true,
-            dimensions: (0, 0),
-            layers: Vec::new(),
-            codecs: vec![CodecInfo {
-                mime: Codec::Opus.mime().to_owned(),
-                cid: "cid".to_owned(),
-                layers: Vec::new(),
-            }],
-            encryption: 1,
-            stereo: true,
-            disable_dtx: true,
-            disable_red: true,
-            stream: String::new(),
-            backup_codec_policy: 0,
-            audio_features: vec![proto::AudioTrackFeature::TfStereo as i32],
-            packet_trailer_features: Vec::new(),
-        }
-    }
-
-    #[test]
-    #[expect(deprecated, reason = "clients of today still use these fields")]
-    fn a_track_says_what_was_announced_and_what_follows_from_it() {
-        let info = track(TrackInfo {
-            sid: "TR_AMabc".into(),
-            announced: microphone(),
-            mid: "7".to_owned(),
-            simulcast: false,
-        });
-        assert_eq!(
-            (info.mime_type.as_str(), info.mid.as_str()),
-            ("audio/opus", "7")
-        );
-        assert_eq!(
-            (info.codecs[0].mid.as_str(), info.stream.as_str()),
-            ("7", "camera")
-        );
-        assert_eq!(info.source(), proto::TrackSource::Microphone);
-        assert_eq!(info.encryption(), proto::encryption::Type::Gcm);
-        assert!(info.muted && info.stereo && info.disable_dtx && info.disable_red);
-        let features: Vec<_> = info.audio_features().collect();
-        use proto::AudioTrackFeature::{TfNoDtx, TfStereo};
-        assert_eq!(features, [TfStereo, TfNoDtx]);
-    }
 
     #[test]
     fn a_refused_track_comes_back_with_its_reason() {

@@ -301,7 +301,6 @@ async fn pretend(mut mail: mpsc::Receiver<Mail>, heard: mpsc::UnboundedSender<St
                             sid: "TR_VCabc".into(),
                             simulcast: announced.layers.len() > 1,
                             announced: *announced,
-                            mid: String::new(),
                         }),
                     },
                     Request::UpdateProfile {

@@ -172,7 +172,7 @@ async fn joins_in_all_encodings_get_a_complete_join_response() {
         let Reply::Join(join) = client.read().await else {
             panic!("no JoinResponse");
         };
-        assert_eq!(join.server_version, "1.13.6");
+        assert_eq!(join.server_version, "1.13.7");
         assert_eq!((join.ping_timeout, join.ping_interval), (15, 5));
         assert_eq!(join.sif_trailer.len(), 32);
         assert!(join.fast_publish && !join.subscriber_primary);
