@@ -189,7 +189,12 @@ impl Room {
         }
         // Redundancy may come and go by the packet, and changes nothing for others.
         if codec != encoding.codec && codec.kind() == Kind::Video {
-            if !encoding.may_change_codec(now) {
+            // What comes late tells of the codec before.
+            let stream = encoding.stream(source.layer);
+            let late = stream.is_some_and(|it| {
+                it.ssrc == Some(received.ssrc) && !it.arrivals.is_newest(received.seq)
+            });
+            if late || !encoding.may_change_codec(now) {
                 return core.counters.drop(Dropped::CodecUnknown);
             }
             self.change_codec(core, source.of, codec, now);

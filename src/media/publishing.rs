@@ -222,6 +222,7 @@ impl Room {
         let publisher = track.publisher;
         self.changed(core, publisher);
         self.settle_all(core, key.track, now);
+        self.offer_to_readers(core, key.track, now);
     }
 
     /// The client sends an encoding no more. With the preferred one the track ends.

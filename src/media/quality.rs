@@ -208,6 +208,11 @@ impl Arrivals {
         self.before.get_or_insert(seq.saturating_sub(1));
     }
 
+    /// Whether a packet follows all that came before.
+    pub fn is_newest(&self, seq: u64) -> bool {
+        self.before.is_none() || seq > self.newest
+    }
+
     /// Packets expected since the last look, and lost.
     fn take(&mut self) -> (u64, u64) {
         let Some(before) = self.before else {

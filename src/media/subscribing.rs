@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::TrackKey;
-use super::egress::Names;
+use super::egress::{Leg, Names};
 use super::encoding::EncodingKey;
 use super::message::{Notice, ParticipantState, Quality, TrackSettings};
 use super::participant::{Participant, WISHES_MAX};
@@ -40,6 +40,21 @@ impl Room {
                 self.ask_for_sections(core, slot, now);
             }
         }
+    }
+
+    /// A track came to be readable: who has refused its codec before gets it now.
+    pub fn offer_to_readers(&mut self, core: &mut Core, key: TrackKey, now: Instant) {
+        let track = &self.tracks[key.0 as usize];
+        let reads = |leg: &Leg| leg.find(key).is_none() && track.readable(&leg.codecs).is_some();
+        let readers = self.participants.iter();
+        let readers = readers.filter(|(_, who)| reads(&who.leg));
+        let readers: Vec<_> = readers.map(|(slot, _)| slot as u32).collect();
+        for slot in readers {
+            if self.subscribe(core, slot, key, now) {
+                self.ask_for_sections(core, slot, now);
+            }
+        }
+        self.tell_demand(core, key, now);
     }
 
     /// Subscribes `slot` to `track` if it may and wants to and hasn't yet.

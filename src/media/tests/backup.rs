@@ -152,6 +152,21 @@ fn an_encoder_that_falls_back_serves_everybody() {
 }
 
 #[test]
+fn who_could_not_read_a_codec_gets_the_one_that_follows() {
+    let mut medium = camera();
+    medium.backup = None;
+    let (mut call, [anna, bert, carl], track) = meeting_of(medium);
+    let refused = |notice: &Notice| matches!(notice, Notice::CodecUnsupported(_));
+    assert!(call[carl].notices.iter().any(refused));
+    call[anna].medium("camera").medium.codec = Codec::Vp8;
+    call.run(3000);
+    for who in [bert, carl] {
+        assert!(lately(&call, who, &track).1 > 40, "{who:?}");
+    }
+    consistent(&call.shard);
+}
+
+#[test]
 fn who_cant_afford_two_encoders_sends_everybody_the_backup() {
     let mut medium = camera();
     medium.backup_policy = BackupPolicy::Regression;
