@@ -83,6 +83,9 @@
 //! | numbers jump, a decoder complains | `media/rewrite.rs`, `media/codec/` |
 //! | pictures too small, or flapping between sizes | `media/allocator.rs`, `media/estimator/` |
 //! | a video pauses, or doesn't return | `media/pausing.rs` |
+//! | somebody's mute or name is seen late | `media/announcing.rs` |
+//! | somebody gets the backup codec, or doesn't | `media/backup.rs`, `media/encoding.rs` |
+//! | a figure of a track or leg that can't be right | `media/facts.rs` |
 //! | freezes under loss | `media/retransmit.rs`, `media/egress.rs` |
 //! | a speaker's frame that stays or never comes | `media/speakers.rs` |
 //! | a layer the browser doesn't send, or never stops to | `media/dynacast.rs` |
@@ -142,8 +145,8 @@
 //! # What is not here
 //!
 //! TLS for signalling (a reverse proxy's work); TURN and ICE over TCP; probing and pacing in the
-//! rate control; pausing a video for want of bandwidth; recording; rooms larger than one worker and
-//! relays between nodes; reloading of the configuration.
+//! rate control; recording; rooms larger than one worker and relays between nodes; reloading of the
+//! configuration.
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 #![cfg_attr(
