@@ -141,6 +141,9 @@ async def _():
                                ("disconnect_signal_on_resume_no_messages", False)):
             anna, = await people(daemon, scenario, "anna")
             await simulate(anna, **{scenario: True})
+            # A reset takes back what was sent and not read yet.
+            await anna.request(ping_req=rtc.Ping(timestamp=7))
+            await anna.message("pong_resp")
             await anna.cut()
             try:
                 kind = (await anna.resume())[1]
