@@ -59,11 +59,6 @@ class Ice:
         self.socket, _ = await loop.create_datagram_endpoint(
             lambda: _Socket(self._received), local_addr=(self.host, 0))
 
-    def restart(self):
-        """New credentials; the next answer of a check is the first of the new path."""
-        self.ufrag, self.password = _text(4), _text(24)
-        self.connected.clear()
-
     def start(self, address, ufrag, password):
         self.remote, self.remote_ufrag, self.remote_password = address, ufrag, password
         self.checking = asyncio.ensure_future(self._check())
