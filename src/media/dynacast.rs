@@ -23,7 +23,16 @@ pub struct Dynacast {
     told: Option<Quality>,
     /// Since when less is wanted.
     less: Option<Instant>,
+    /// When to say again that a backup is wanted that hasn't come, and how long that waits.
+    again: Option<(Instant, Duration)>,
 }
+
+/// A backup that is wanted and was not announced is asked for again after this, and then after
+/// twice as long each time, up to [`AGAIN_MAX`].
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// See [`AGAIN`].
+const AGAIN_MAX: Duration = Duration::from_secs(16);
 
 impl Default for Dynacast {
     /// Clients send everything until they are told otherwise, and forget what they are told
@@ -32,6 +41,7 @@ impl Default for Dynacast {
         Self {
             told: Some(Quality::High),
             less: None,
+            again: None,
         }
     }
 }
@@ -42,6 +52,7 @@ impl Dynacast {
         Self {
             told: None,
             less: None,
+            again: None,
         }
     }
 
@@ -62,8 +73,28 @@ impl Dynacast {
     }
 }
 
+impl Dynacast {
+    /// Whether to say again what is wanted of a backup. livekit-client forgets what it is told
+    /// about a track before it has set that up (in one of five calls that begin with a backup), and
+    /// begins to send a backup only when it hears of it.
+    fn is_due_again(&mut self, awaited: bool, now: Instant) -> bool {
+        if !awaited || self.told.is_none() {
+            self.again = None;
+            return false;
+        }
+        let (due, wait) = self.again.get_or_insert((now + AGAIN, AGAIN));
+        let is_due = now >= *due;
+        if is_due {
+            *wait = (*wait * 2).min(AGAIN_MAX);
+            *due = now + *wait;
+        }
+        is_due
+    }
+}
+
 impl Room {
-    /// Tells the publisher of a video what to send of it, if that has changed.
+    /// Tells the publisher of a video what to send of it, if that has changed or seems not to have
+    /// been heard.
     pub fn tell_demand(&mut self, core: &mut Core, key: TrackKey, now: Instant) {
         if self[key].kind() != Kind::Video {
             return;
@@ -82,6 +113,9 @@ impl Room {
                     encoding.resumed = now;
                 }
             }
+            let announced = self[key.track].info.announced.codecs.get(number);
+            let awaited = number > 0 && announced.is_some_and(|info| info.cid.is_empty());
+            news |= self[key].dynacast.is_due_again(awaited, now);
         }
         if !news {
             return;

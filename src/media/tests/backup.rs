@@ -97,6 +97,28 @@ fn who_cant_read_the_first_codec_gets_the_backup() {
 }
 
 #[test]
+fn a_backup_that_is_wanted_is_asked_for_until_it_is_announced() {
+    let (mut call, [anna, ..], track) = meeting();
+    let high = Some(Quality::High);
+    let asked = |call: &Call| {
+        let notices = call[anna].notices.iter();
+        let demands = notices.filter(|it| matches!(it, Notice::Demand { .. }));
+        demands.count()
+    };
+    assert_eq!(demand(&call, anna), told(high, high));
+    let before = asked(&call);
+    call.run(20_000);
+    let again = asked(&call) - before;
+    assert!((3..=5).contains(&again), "{again}");
+    assert_eq!(demand(&call, anna), told(high, high));
+    call[anna].publish_backup(&track, Medium::camera("backup"));
+    call.run(1000);
+    let before = asked(&call);
+    call.run(40_000);
+    assert_eq!(asked(&call), before, "it has come");
+}
+
+#[test]
 fn each_codec_is_asked_for_as_far_as_somebody_has_it() {
     let (mut call, [anna, bert, carl], track) = meeting_with_backup();
     let high = Some(Quality::High);
