@@ -239,7 +239,7 @@ def claims(access):
     return json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
 
 
-@test("LK-58", "who may do less since its socket broke gets no token that says otherwise")
+@test("LK-21", "who may do less since its socket broke gets no token that says otherwise")
 async def _():
     anna = Probe("demoted", "anna")
     await anna.connect()
