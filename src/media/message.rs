@@ -441,7 +441,7 @@ impl ParticipantInfo {
             .iter()
             .map(|(key, value)| key.len() + value.len())
             .sum();
-        let tracks = self.tracks.len() * size_of::<TrackInfo>();
+        let tracks: usize = self.tracks.iter().map(TrackInfo::weight).sum();
         size_of::<Self>() + self.name.len() + self.metadata.len() + pairs + tracks
     }
 }
@@ -466,6 +466,22 @@ pub struct TrackInfo {
     pub announced: AddTrack,
     /// More than one spatial layer, each on its own SSRC.
     pub simulcast: bool,
+}
+
+impl TrackInfo {
+    /// About how many bytes it keeps.
+    fn weight(&self) -> usize {
+        let AddTrack {
+            cid,
+            name,
+            stream,
+            codecs,
+            ..
+        } = &self.announced;
+        let codec = |it: &CodecInfo| size_of::<CodecInfo>() + it.cid.len() + it.mime.len();
+        let codecs: usize = codecs.iter().map(codec).sum();
+        size_of::<Self>() + cid.len() + name.len() + stream.len() + codecs
+    }
 }
 
 /// Why a join or resume is refused.

@@ -1,5 +1,6 @@
 //! Who receives what: subscriptions come and go here, and get the media sections that carry them.
 
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use super::TrackKey;
@@ -125,7 +126,7 @@ impl Room {
         subscribed: bool,
         now: Instant,
     ) {
-        for sid in tracks {
+        for sid in distinct(tracks) {
             let participant = &mut self.participants[slot as usize];
             let Some(wish) = participant.wish(sid, &self.by_sid) else {
                 continue;
@@ -152,7 +153,7 @@ impl Room {
         settings: TrackSettings,
         now: Instant,
     ) {
-        for sid in tracks {
+        for sid in distinct(tracks) {
             let participant = &mut self.participants[slot as usize];
             if let Some(wish) = participant.wish(sid, &self.by_sid) {
                 wish.settings = Some(settings);
@@ -260,6 +261,12 @@ impl Room {
     }
 }
 
+/// Each track once: each costs a look at all its subscribers, and a message names thousands.
+fn distinct(tracks: &[TrackSid]) -> impl Iterator<Item = &TrackSid> {
+    let mut seen = HashSet::with_capacity(tracks.len());
+    tracks.iter().filter(move |sid| seen.insert(*sid))
+}
+
 /// A track that was asked for and hasn't appeared after this isn't coming.
 const MISSING_AFTER: Duration = Duration::from_secs(60);
 
@@ -288,5 +295,17 @@ impl TrackSettings {
             frame_rate: None,
             priority: None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_track_that_is_named_again_and_again_counts_once() {
+        let named = ["TR_a", "TR_b", "TR_a", "TR_a"].map(TrackSid::from);
+        let once: Vec<_> = distinct(&named).map(TrackSid::as_str).collect();
+        assert_eq!(once, ["TR_a", "TR_b"]);
     }
 }
