@@ -164,6 +164,7 @@ pub mod directory;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod ids;
+pub mod matrix;
 pub mod media;
 pub mod metrics;
 pub mod signal;

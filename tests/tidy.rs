@@ -14,6 +14,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("media", &["media", "ids", "units"]),
     ("sim", &["sim", "media", "ids", "units"]),
     ("config", &["config", "media", "ids", "units"]),
+    ("matrix", &["matrix", "config", "ids", "units"]),
     (
         "directory",
         &["directory", "media::message", "ids", "units"],
@@ -24,6 +25,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         &[
             "signal",
             "config",
+            "matrix",
             "directory",
             "media::message",
             "media::Limits",
@@ -48,6 +50,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         &[
             "config",
             "directory",
+            "matrix",
             "metrics",
             "signal",
             "worker",

@@ -8,6 +8,7 @@
 mod error;
 mod keys;
 mod layer;
+mod matrix;
 mod show;
 mod value;
 
@@ -20,7 +21,9 @@ use std::time::Duration;
 pub use error::{Error, Problem};
 pub use keys::{Keys, Secret};
 pub use layer::{Overrides, Place, Sources};
-pub use value::{ByteSize, LogFormat, LogLevel, WebUrl};
+pub use value::{
+    ByteSize, LogFormat, LogLevel, ServerMap, ServerName, SocketUrl, WebUrl, is_server_name,
+};
 
 use crate::media;
 use crate::media::message::{Codec, Kind};
@@ -156,6 +159,37 @@ sections! {
         /// Where the Unix socket is; none for nowhere.
         socket: Option<PathBuf>;
     }
+    /// Calls of Matrix clients.
+    matrix: Matrix {
+        /// Servers whose users may come, and where this host reaches them.
+        homeservers: ServerMap;
+        /// The address that tokens come with.
+        url: Option<SocketUrl>;
+        /// Servers whose users may open rooms; `*` is every one.
+        full_access: Vec<ServerName>;
+        /// Other servers whose users may publish; `*` is every one.
+        remote_publish: Vec<ServerName>;
+        /// Whether users of other servers than the configured ones may come.
+        federation: bool;
+        /// The registration as application service, for calls by the homeserver's own API.
+        registration: Option<PathBuf>;
+        /// Whether only members of a Matrix room get a token for its call, where that is known.
+        require_membership: bool;
+        /// Where leaves are kept that clients have entrusted to us; none: they can't.
+        leaves: Option<PathBuf>;
+        /// Where client-server APIs are that differ from `homeservers`.
+        cs_api: ServerMap;
+        /// Certificates of authorities trusted beside those of the host, as PEM.
+        extra_ca: Option<PathBuf>;
+        /// Whether certificates of homeservers are not checked: one exact sentence.
+        insecure_skip_verify: Option<String>;
+        /// How long tokens are good for a first join.
+        token_time: Duration, 10 * SECOND, DAY;
+        /// Whether participants may change their own metadata.
+        update_metadata: bool;
+        /// The name of the API key that signs tokens; none for the first by name.
+        key: Option<String>;
+    }
     /// Events for other programs.
     webhook: Webhook {
         /// Where events are posted; empty for nowhere.
@@ -272,6 +306,7 @@ impl Config {
         }
         self.http_relations(layers);
         self.webhook_relations(layers);
+        self.matrix_relations(layers);
         let codecs = &self.rooms.codecs;
         if !codecs.contains(&Codec::Opus) || !codecs.iter().any(|it| it.kind() == Kind::Video) {
             let message = "leaves calls without sound or picture; name \"opus\" and one video \

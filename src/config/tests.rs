@@ -70,6 +70,7 @@ fn every_parameter_takes_its_default_from_the_environment_too() {
             items.join(",")
         }
         toml::Value::String(text) => text.clone(),
+        toml::Value::Table(table) if table.is_empty() => String::new(),
         other => other.to_string(),
     };
     let env = KNOWN
