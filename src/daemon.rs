@@ -26,6 +26,7 @@ use crate::directory::events::Events;
 use crate::directory::{self, Directory};
 use crate::ids::WorkerId;
 use crate::metrics;
+use crate::signal::matrix::{self, Matrix};
 use crate::signal::{self, Doors, Stats, control, webhook};
 use crate::worker::report::Report;
 use crate::worker::udp::{Bound, Buffers};
@@ -76,6 +77,8 @@ pub enum Error {
     Start(io::Error),
     /// The certificates to check webhooks with could not be read.
     Webhook(io::Error),
+    /// Tokens for Matrix users can't be made.
+    Matrix(matrix::Error),
     /// A worker ended by itself.
     Worker,
 }
@@ -108,6 +111,7 @@ impl fmt::Display for Error {
                 "cannot post to https webhooks: {source}; install ca-certificates or change \
                  webhook.urls"
             ),
+            Self::Matrix(source) => source.fmt(f),
             Self::Worker => f.write_str("a worker ended unexpectedly; all clients were sent away"),
         }
     }
@@ -120,6 +124,7 @@ impl std::error::Error for Error {
             | Self::Control { source, .. }
             | Self::Start(source)
             | Self::Webhook(source) => Some(source),
+            Self::Matrix(source) => Some(source),
             Self::NoAddress | Self::NoPort | Self::Worker => None,
         }
     }
@@ -254,7 +259,9 @@ impl Daemon {
         let watches = reports().map(ended).collect();
         let doors = Doors {
             http: listeners.http,
-            control: listeners.control.map(|socket| (socket, listening)),
+            control: listeners.control,
+            matrix: Matrix::new(&config).map_err(Error::Matrix)?,
+            events: listening,
         };
         let signal = tokio::spawn(signal::serve(
             doors,

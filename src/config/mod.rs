@@ -5,6 +5,7 @@
 //! environment and the command line. Every value remembers where it came from, for error messages
 //! and for `config show --effective`. What is not here: reloading, and what the values do.
 
+mod address;
 mod error;
 mod keys;
 mod layer;
@@ -18,12 +19,11 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use address::{Network, PathPrefix, ServerMap, ServerName, SocketUrl, is_server_name};
 pub use error::{Error, Problem};
 pub use keys::{Keys, Secret};
 pub use layer::{Overrides, Place, Sources};
-pub use value::{
-    ByteSize, LogFormat, LogLevel, ServerMap, ServerName, SocketUrl, WebUrl, is_server_name,
-};
+pub use value::{ByteSize, LogFormat, LogLevel, WebUrl};
 
 use crate::media;
 use crate::media::message::{Codec, Kind};
@@ -110,6 +110,10 @@ sections! {
         connections_per_address: usize, 0, 10_000_000;
         /// Origins a browser page may have; `*` is every one.
         origins: Vec<String>;
+        /// Proxies whose X-Forwarded-For is believed.
+        trusted_proxies: Vec<Network>;
+        /// What may stand before every path.
+        prefixes: Vec<PathPrefix>;
         /// Whether `/rtc/v1` is there; without it clients use `/rtc` and two connections.
         v1: bool;
         /// Whether clients may ask to have faults simulated.

@@ -1,8 +1,7 @@
 //! How a TOML value or a text of the environment becomes a typed value, and what to say if not.
 
-use std::collections::BTreeMap;
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -265,125 +264,8 @@ impl Parameter for WebUrl {
     }
 }
 
-/// A name of a Matrix server: a host as in a URL, with a port or without.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct ServerName(String);
-
-impl ServerName {
-    /// `*`, which stands for all of them.
-    pub const ALL: &'static str = "*";
-
-    /// The name as Matrix writes it.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl Parameter for ServerName {
-    fn from_toml(value: &Value) -> Result<Self, String> {
-        match value.as_str() {
-            Some(name) if name == Self::ALL || is_server_name(name) => Ok(Self(name.to_owned())),
-            _ => Err(format!(
-                "{value} is no name of a Matrix server; write what stands behind the colon of its \
-                 users, \"example.org\""
-            )),
-        }
-    }
-}
-
-/// Whether Matrix would take this for the name of a server (Matrix specification, appendices,
-/// server name).
-pub fn is_server_name(text: &str) -> bool {
-    const BYTES_MAX: usize = 230;
-    if text.is_empty() || text.len() > BYTES_MAX {
-        return false;
-    }
-    let (host, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-        Some((address, port)) => {
-            if address.parse::<Ipv6Addr>().is_err() {
-                return false;
-            }
-            ("", port)
-        }
-        None => text.split_at(text.find(':').unwrap_or(text.len())),
-    };
-    let port_is_right = port.is_empty()
-        || port.strip_prefix(':').is_some_and(|digits| {
-            digits.bytes().all(|byte| byte.is_ascii_digit())
-                && digits.parse::<u16>().is_ok_and(|port| port > 0)
-        });
-    let of_a_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.');
-    let bracketed = text.starts_with('[');
-    port_is_right && (bracketed || !host.is_empty()) && host.bytes().all(of_a_name)
-}
-
-/// Addresses of web servers by name of a Matrix server.
-pub type ServerMap = BTreeMap<ServerName, WebUrl>;
-
-/// In the environment: `example.org=http://127.0.0.1:8008,example.net=...`.
-impl Parameter for ServerMap {
-    fn from_toml(value: &Value) -> Result<Self, String> {
-        let table = match value {
-            Value::Table(table) if table.len() <= LIST_MAX => table,
-            Value::Table(_) => return Err(format!("has more than {LIST_MAX} entries")),
-            _ => {
-                return Err(format!(
-                    "{value} is not a table; write {{ \"example.org\" = \"http://127.0.0.1:8008\" }}"
-                ));
-            }
-        };
-        let entry = |(name, url): (&String, &Value)| {
-            let name = Value::String(name.clone());
-            match ServerName::from_toml(&name)? {
-                all if all.as_str() == ServerName::ALL => Err("\"*\" has no address".to_owned()),
-                name => Ok((name, WebUrl::from_toml(url)?)),
-            }
-        };
-        table.iter().map(entry).collect()
-    }
-
-    fn from_text(text: &str) -> Value {
-        let entry = |item: &str| {
-            let (name, url) = item.split_once('=').unwrap_or((item, ""));
-            (name.trim().to_owned(), Value::String(url.trim().to_owned()))
-        };
-        let items = text.split(',').map(str::trim);
-        Value::Table(items.filter(|item| !item.is_empty()).map(entry).collect())
-    }
-}
-
-/// The address clients find signalling at, `ws` or `wss`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd)]
-pub struct SocketUrl(String);
-
-impl SocketUrl {
-    /// The address, byte for byte as configured: clients compare it.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-/// An empty text is none.
-impl Parameter for Option<SocketUrl> {
-    fn from_toml(value: &Value) -> Result<Self, String> {
-        let text = value.as_str();
-        if text == Some("") {
-            return Ok(None);
-        }
-        let uri: Option<Uri> = text.and_then(|text| text.parse().ok());
-        let scheme = uri.as_ref().and_then(Uri::scheme_str);
-        let named = uri.as_ref().and_then(Uri::host).is_some();
-        match (text, scheme) {
-            (Some(text), Some("ws" | "wss")) if named => Ok(Some(SocketUrl(text.to_owned()))),
-            _ => Err(format!(
-                "{value} is no address for WebSockets; write \"wss://rtc.example.org\""
-            )),
-        }
-    }
-}
-
 /// Entries of a list parameter; a longer list is a mistake.
-const LIST_MAX: usize = 64;
+pub(super) const LIST_MAX: usize = 64;
 
 impl<T: Parameter> Parameter for Vec<T> {
     fn from_toml(value: &Value) -> Result<Self, String> {
@@ -450,36 +332,6 @@ mod tests {
         assert!(text::<ByteSize>("7 kB").is_err());
         assert!(text::<ByteSize>("18446744073709551615 GiB").is_err());
         assert!(ByteSize::from_toml(&Value::Integer(-1)).is_err());
-    }
-
-    #[test]
-    fn names_of_servers_are_told_from_others() {
-        for name in [
-            "example.org",
-            "a-b.example:8448",
-            "127.0.0.1",
-            "[::1]",
-            "[2001:db8::1]:1",
-        ] {
-            assert!(is_server_name(name), "{name}");
-        }
-        let long = "a".repeat(231);
-        for name in [
-            "", ":8448", "a:", "a:0", "a:65536", "a:+1", "[::1", "[x]", "a/b", "a@b", "a b", "é",
-            "[::1]x", "a:1:2", &long,
-        ] {
-            assert!(!is_server_name(name), "{name}");
-        }
-    }
-
-    #[test]
-    fn servers_have_addresses() {
-        let map = text::<ServerMap>("a.example=http://127.0.0.1:8008, b.example = https://b/");
-        assert_eq!(map.unwrap().len(), 2);
-        assert!(text::<ServerMap>("a.example").is_err());
-        assert!(text::<ServerMap>("*=http://a/").is_err());
-        assert!(text::<Option<SocketUrl>>("https://a/").is_err());
-        assert!(text::<Option<SocketUrl>>("wss://a/b").unwrap().is_some());
     }
 
     #[test]

@@ -8,4 +8,5 @@
 //! those that Matrix's server discovery finds. What is not here: routes and tokens (`signal`),
 //! rooms and participants.
 
+pub mod homeservers;
 pub mod name;

@@ -5,16 +5,17 @@
 //! the same work. What is not here: which room may be created, and who is in one.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fmt;
+use std::fmt::{self, Write};
 use std::time::Duration;
 
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
 use serde_json::Number;
+use serde_json::value::RawValue;
 
 use crate::config::{Config, Secret};
-use crate::ids::{Identity, RoomName};
+use crate::ids::{Identity, Private, RoomName};
 use crate::media::message::{Permissions, Source};
 
 /// How far the clocks of the issuer and this host may be apart.
@@ -60,6 +61,35 @@ pub struct Grant {
     pub issued: Option<Duration>,
     /// What the participant may do. `hidden` is only set when the configuration allows it.
     pub permissions: Permissions,
+    /// For what call of Matrix it was made, if for one.
+    pub matrix: Option<MatrixCall>,
+}
+
+/// What we note in the tokens of Matrix users. It is nobody's business but ours, and the holder
+/// knows it already; so a restart forgets nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct MatrixCall {
+    /// May open the room of the call; not any other, and not delete one.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub open: bool,
+    /// The membership it depends on, where that is watched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub member: Option<Member>,
+}
+
+/// Somebody in a Matrix room.
+#[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Member {
+    /// The Matrix room.
+    pub room: String,
+    /// The user's id.
+    pub user: String,
+}
+
+impl fmt::Debug for Member {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Private(self.user.as_str()).fmt(f)
+    }
 }
 
 /// Why a token is refused. Never says what was in it.
@@ -121,6 +151,8 @@ struct Claims {
     metadata: Option<String>,
     attributes: Option<BTreeMap<String, String>>,
     video: Option<VideoClaims>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    matrix: Option<MatrixCall>,
 }
 
 /// The `video` claim.
@@ -162,6 +194,7 @@ impl Grant {
             room_list: false,
             room_admin: false,
             issued: None,
+            matrix: None,
             permissions: Permissions {
                 publish: true,
                 sources: Vec::new(),
@@ -184,9 +217,12 @@ impl Grant {
     /// The token of this grant from `now`, a time since 1970, for `ttl`.
     pub fn mint(&self, key: &str, secret: &Secret, now: Duration, ttl: Duration) -> String {
         let claims = Claims::of(self, key, now, ttl);
+        let claims = serde_json::to_string(&claims).map(|json| for_atob(&json));
+        let claims = claims.and_then(RawValue::from_string);
+        let claims = claims.expect("texts, numbers and maps of texts are JSON");
         let secret = EncodingKey::from_secret(secret.as_bytes());
         jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &secret)
-            .expect("texts, numbers and maps of texts are JSON, and any secret signs HS256")
+            .expect("JSON is JSON, and any secret signs HS256")
     }
 }
 
@@ -296,6 +332,7 @@ impl Verifier {
             room_list: video.room_list.unwrap_or(false),
             room_admin: video.room_admin.unwrap_or(false),
             issued: [claims.nbf, claims.iat].iter().flatten().find_map(time),
+            matrix: claims.matrix,
             permissions: Permissions {
                 publish,
                 sources,
@@ -331,6 +368,7 @@ impl Claims {
             name: Some(grant.name.clone()),
             metadata: Some(grant.metadata.clone()),
             attributes: Some(grant.attributes.clone()),
+            matrix: grant.matrix.clone(),
             video: Some(VideoClaims {
                 room: grant.room.as_ref().map(|room| room.as_str().to_owned()),
                 room_join: Some(grant.room_join),
@@ -393,6 +431,24 @@ pub fn seal(
     let secret = EncodingKey::from_secret(secret.as_bytes());
     jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &secret)
         .expect("texts and numbers are JSON, and any secret signs HS256")
+}
+
+/// The same JSON in which only characters are left whose base64url is plain base64 too. Element Call
+/// reads its token with `atob`, which throws on the two letters that differ; within ASCII these
+/// come from `>`, `?`, `~` and DEL only, and those stand in strings only.
+fn for_atob(json: &str) -> String {
+    let mut safe = String::with_capacity(json.len());
+    for c in json.chars() {
+        match c {
+            '>' | '?' | '~' | '\u{7f}'.. => {
+                for unit in c.encode_utf16(&mut [0; 2]) {
+                    let _ = write!(safe, "\\u{unit:04x}");
+                }
+            }
+            c => safe.push(c),
+        }
+    }
+    safe
 }
 
 /// A claim that is a time.

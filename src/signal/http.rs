@@ -14,6 +14,8 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
@@ -24,7 +26,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::livekit::JOIN_TIMEOUT;
 use super::metered::Metered;
-use super::{Signal, Stats, collapse_slashes, router};
+use super::path::{collapse_slashes, strip_prefix};
+use super::{Signal, Stats, client, router};
+use crate::config::{Network, PathPrefix};
 
 /// Bytes of a request head: a token of 16 KiB and an uncompressed join of 20 KiB in base64 fit.
 /// A longer head is answered with 431, or 414 when the URI alone is too long.
@@ -58,6 +62,8 @@ pub(super) async fn serve(
             max: config.http.connections_per_address,
         },
         header_timeout: config.http.header_timeout,
+        trusted_proxies: config.http.trusted_proxies.clone(),
+        prefixes: config.http.prefixes.clone(),
         // A message of the largest size and what a join brings fit without a pause.
         burst: config.limits.signal_message_bytes.get().saturating_mul(2),
         stats: signal.stats.clone(),
@@ -83,6 +89,8 @@ struct Front {
     slots: Arc<Semaphore>,
     addresses: Addresses,
     header_timeout: Duration,
+    trusted_proxies: Vec<Network>,
+    prefixes: Vec<PathPrefix>,
     /// Bytes a connection may send at once.
     burst: usize,
     stats: Arc<Stats>,
@@ -92,7 +100,9 @@ struct Front {
 /// A connection's place among those we hold; given back with the last clone.
 #[derive(Clone)]
 pub(super) struct Slot {
-    _held: Arc<(OwnedSemaphorePermit, Option<AddressHold>)>,
+    _permit: Arc<OwnedSemaphorePermit>,
+    /// None for a connection of a proxy, until a request says whose it is.
+    _hold: Option<Arc<AddressHold>>,
 }
 
 /// Connections per address. Locked when one comes and goes. No larger than their number.
@@ -107,6 +117,10 @@ struct AddressHold {
     front: Arc<Front>,
     address: IpAddr,
 }
+
+/// The address a request comes from, as far as it is believed.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asker(pub IpAddr);
 
 impl Addresses {
     /// Counts one more, unless there are too many.
@@ -181,36 +195,88 @@ fn welcome(
     permit: OwnedSemaphorePermit,
 ) {
     Stats::count(&front.stats.connections);
-    let mut hold = None;
-    if front.addresses.max > 0 {
-        let address = remote.ip().to_canonical();
-        if !front.addresses.take(address) {
-            Stats::count(&front.stats.connections_refused);
-            return;
-        }
-        hold = Some(AddressHold {
-            front: front.clone(),
-            address,
-        });
-    }
+    let address = remote.ip().to_canonical();
     let slot = Slot {
-        _held: Arc::new((permit, hold)),
+        _permit: Arc::new(permit),
+        _hold: None,
     };
-    tokio::spawn(converse(front.clone(), stream, slot));
+    let slot = match front.is_trusted(address) {
+        true => slot,
+        false => match front.count(&slot, address) {
+            Some(slot) => slot,
+            None => return,
+        },
+    };
+    tokio::spawn(converse(front.clone(), stream, address, slot));
 }
 
-async fn converse(front: Arc<Front>, stream: TcpStream, slot: Slot) {
+impl Front {
+    fn is_trusted(&self, address: IpAddr) -> bool {
+        let mut trusted = self.trusted_proxies.iter();
+        trusted.any(|network| network.contains(address))
+    }
+
+    /// The place of a connection that counts as one of `address`, unless that has too many.
+    fn count(self: &Arc<Self>, slot: &Slot, address: IpAddr) -> Option<Slot> {
+        let mut slot = slot.clone();
+        if self.addresses.max > 0 {
+            if !self.addresses.take(address) {
+                Stats::count(&self.stats.connections_refused);
+                return None;
+            }
+            slot._hold = Some(Arc::new(AddressHold {
+                front: self.clone(),
+                address,
+            }));
+        }
+        Some(slot)
+    }
+
+    /// Notes with a request whose it is, and takes prefixes from its path; false if its client
+    /// has too many connections.
+    fn prepare(
+        self: &Arc<Self>,
+        request: &mut hyper::Request<Incoming>,
+        peer: IpAddr,
+        slot: &Slot,
+    ) -> bool {
+        collapse_slashes(request.uri_mut());
+        strip_prefix(request.uri_mut(), &self.prefixes);
+        let proxied = self.is_trusted(peer);
+        let forwarded = proxied
+            .then(|| client::forwarded_for(request.headers(), |ip| self.is_trusted(ip)))
+            .flatten();
+        let client = forwarded.unwrap_or(peer);
+        // Others are counted since they were taken.
+        let slot = match proxied {
+            true => self.count(slot, client),
+            false => Some(slot.clone()),
+        };
+        let Some(slot) = slot else { return false };
+        let extensions = request.extensions_mut();
+        extensions.insert(slot);
+        extensions.insert(Asker(client));
+        true
+    }
+}
+
+async fn converse(front: Arc<Front>, stream: TcpStream, peer: IpAddr, slot: Slot) {
     // Signalling messages are small and each one matters now.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!("no TCP_NODELAY: {error}");
     }
     let stream = Metered::new(stream, front.burst, front.stats.clone());
     let routes = TowerToHyperService::new(front.router.clone());
-    let kept = slot.clone();
+    let (kept, asked) = (slot.clone(), front.clone());
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
-        collapse_slashes(request.uri_mut());
-        request.extensions_mut().insert(kept.clone());
-        routes.call(request)
+        let counted = asked.prepare(&mut request, peer, &kept);
+        let answering = counted.then(|| routes.call(request));
+        async move {
+            match answering {
+                Some(answering) => answering.await,
+                None => Ok(too_many()),
+            }
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -241,4 +307,11 @@ async fn converse(front: Arc<Front>, stream: TcpStream, slot: Slot) {
         Err(_) => Stats::count(&front.stats.http_timeouts),
     }
     drop(slot);
+}
+
+/// What a client behind a proxy gets in place of a connection that is closed at once.
+fn too_many() -> Response {
+    let what = "too many connections of this address\n";
+    let open = [(header::ACCESS_CONTROL_ALLOW_ORIGIN, "*")];
+    (StatusCode::TOO_MANY_REQUESTS, open, what).into_response()
 }

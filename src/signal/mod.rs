@@ -9,9 +9,12 @@
 pub mod control;
 pub mod grant;
 pub mod livekit;
+pub mod matrix;
 
+mod client;
 mod http;
 mod metered;
+mod path;
 mod revocation;
 mod room_service;
 mod stats;
@@ -23,8 +26,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::extract::{Request, State};
 use axum::http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use axum::http::uri::PathAndQuery;
-use axum::http::{Method, StatusCode, Uri};
+use axum::http::{Method, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -43,8 +45,12 @@ use revocation::Revocations;
 pub struct Doors {
     /// For clients, and for programs with a token.
     pub http: Vec<TcpListener>,
-    /// For programs on this host, and where they hear of events.
-    pub control: Option<(control::Listener, Listening)>,
+    /// For programs on this host.
+    pub control: Option<control::Listener>,
+    /// Tokens for Matrix users.
+    pub matrix: Option<matrix::Matrix>,
+    /// Where to hear what happens in rooms.
+    pub events: Listening,
 }
 
 /// Takes connections until `stop` turns true, and returns when the last of them has ended.
@@ -56,9 +62,9 @@ pub async fn serve(
     stats: Arc<Stats>,
     stop: watch::Receiver<bool>,
 ) {
-    let signal = Arc::new(Signal::new(config, directory, stats));
-    let controlled = doors.control.map(|(socket, events)| {
-        let serving = control::serve(socket, signal.clone(), events, stop.clone());
+    let signal = Arc::new(Signal::new(config, directory, stats, doors.matrix));
+    let controlled = doors.control.map(|socket| {
+        let serving = control::serve(socket, signal.clone(), doors.events, stop.clone());
         tokio::spawn(serving)
     });
     http::serve(doors.http, signal, stop).await;
@@ -76,6 +82,7 @@ struct Signal {
     stats: Arc<Stats>,
     verifier: Verifier,
     revocations: Revocations,
+    matrix: Option<matrix::Matrix>,
     /// `ND_` and 12 characters; new with each start.
     node_id: String,
 }
@@ -99,7 +106,12 @@ const CORS: [(HeaderName, HeaderValue); 3] = [
 ];
 
 impl Signal {
-    fn new(config: Arc<Config>, directory: Arc<Directory>, stats: Arc<Stats>) -> Self {
+    fn new(
+        config: Arc<Config>,
+        directory: Arc<Directory>,
+        stats: Arc<Stats>,
+        matrix: Option<matrix::Matrix>,
+    ) -> Self {
         Self {
             verifier: Verifier::new(&config),
             revocations: Revocations::new(&config, stats.clone()),
@@ -107,6 +119,7 @@ impl Signal {
             config,
             directory,
             stats,
+            matrix,
         }
     }
 
@@ -129,6 +142,7 @@ fn router(signal: Arc<Signal>) -> axum::Router {
         .merge(room_service::routes())
         .fallback(not_found)
         .layer(middleware::from_fn_with_state(signal.clone(), cross_origin))
+        .merge(matrix::routes())
         .with_state(signal)
 }
 
@@ -167,27 +181,6 @@ async fn cross_origin(State(signal): State<Arc<Signal>>, request: Request, next:
     response
 }
 
-/// Runs of slashes become one: clients append `/rtc` to whatever path they were configured with.
-fn collapse_slashes(uri: &mut Uri) {
-    if !uri.path().contains("//") {
-        return;
-    }
-    let mut path = String::with_capacity(uri.path().len());
-    for c in uri.path().chars() {
-        if c != '/' || !path.ends_with('/') {
-            path.push(c);
-        }
-    }
-    if let Some(query) = uri.query() {
-        path.push('?');
-        path.push_str(query);
-    }
-    // A part of a valid URI stays valid without some of its slashes; if not, the path is unknown.
-    if let Ok(path) = PathAndQuery::try_from(path) {
-        *uri = Uri::from(path);
-    }
-}
-
 /// A timeout of a room from so many seconds, a day at most, as in the configuration: a room that
 /// waits for a century would take its place for good.
 fn room_timeout(seconds: u32) -> Duration {
@@ -221,22 +214,6 @@ fn unix_now() -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn slashes_collapse_and_the_query_stays() {
-        let cases = [
-            ("//rtc/v1?a=//b", "/rtc/v1?a=//b"),
-            ("/sfu///rtc//v1", "/sfu/rtc/v1"),
-            ("/rtc/v1", "/rtc/v1"),
-            ("//", "/"),
-        ];
-        for (given, wanted) in cases {
-            let path = PathAndQuery::from_static(given);
-            let mut uri = Uri::from(path);
-            collapse_slashes(&mut uri);
-            assert_eq!(uri.to_string(), wanted);
-        }
-    }
 
     #[test]
     fn node_ids_have_their_shape() {

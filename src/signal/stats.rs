@@ -62,6 +62,10 @@ pub struct Stats {
     pub control_requests: AtomicU64,
     /// Requests of the control socket that were refused or failed.
     pub control_errors: AtomicU64,
+    /// Requests of Matrix users and their homeserver that were answered as they wished.
+    pub matrix_requests: AtomicU64,
+    /// Requests of Matrix users and their homeserver that were refused or failed.
+    pub matrix_refusals: AtomicU64,
     /// Removals forgotten before their time, because there were too many.
     pub revocations_forgotten: AtomicU64,
     /// Events that a webhook took.

@@ -95,7 +95,11 @@ pub(super) fn admit(signal: &Signal, uri: &Uri, headers: &HeaderMap) -> Result<A
     let grant = signal.verifier.check(token, unix_now())?;
     let room = grant.room_to_join()?.clone();
     signal.revocations.check(&grant, unix_now())?;
-    let create_room = signal.config.rooms.auto_create || grant.room_create;
+    let create_room = match &grant.matrix {
+        // Whoever asked for it at a homeserver that may open calls.
+        Some(call) => call.open,
+        None => signal.config.rooms.auto_create || grant.room_create,
+    };
     let mut admission = Admission::new(room, create_room, grant);
     let limits = &signal.config.limits;
     let text = parameters.join_request.filter(|text| !text.is_empty());

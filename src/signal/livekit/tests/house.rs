@@ -20,6 +20,7 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
 use crate::config::{Config, DEV_KEY, DEV_SECRET, Secret, Sources};
+use crate::directory::events::Events;
 use crate::directory::notices;
 use crate::directory::{Directory, Limits, Mail, Seat};
 use crate::ids::{Identity, RoomName, SessionKey};
@@ -71,6 +72,8 @@ impl House {
             Doors {
                 http: vec![listener],
                 control: None,
+                matrix: None,
+                events: Events::new(None).1,
             },
             config,
             directory.clone(),

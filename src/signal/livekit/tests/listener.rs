@@ -15,6 +15,7 @@ async fn connections_are_bounded_in_time_size_and_number() {
     let house = House::with(|config| {
         config.http.header_timeout = Duration::from_millis(300);
         config.http.connections_per_address = 2;
+        config.http.trusted_proxies.clear();
     })
     .await;
     let mut first = TcpStream::connect(house.address).await.unwrap();

@@ -1,0 +1,92 @@
+//! From a user that somebody vouches for to a room and a token for it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Matrix;
+use super::refusal::{self, Refusal};
+use crate::ids::{Identity, RoomName};
+use crate::matrix::name::{self, UserId};
+use crate::media::message::Refusal as Closed;
+use crate::media::message::administration::{RoomOptions, RoomRefusal, RoomRequest};
+use crate::signal::grant::{Grant, MatrixCall};
+use crate::signal::{Signal, unix_now};
+
+/// A room answers in milliseconds.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// Who says that the user is who it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Vouched {
+    /// Its homeserver, by an OpenID token.
+    ByOpenId,
+}
+
+/// What a verified user asks for.
+pub(super) struct Wish {
+    pub user: UserId,
+    pub vouched: Vouched,
+    /// Who it is to be in the room of the call.
+    pub identity: Identity,
+    pub matrix_room: String,
+    pub slot: String,
+    pub delay: Option<Delay>,
+}
+
+/// A leave that waits at the homeserver.
+#[derive(Clone)]
+pub(super) struct Delay {
+    pub id: String,
+    /// The time after which the homeserver sends it unless it is asked to wait again.
+    pub after: Duration,
+}
+
+impl Wish {
+    /// The room of the call.
+    pub fn room(&self) -> RoomName {
+        name::room(&self.matrix_room, &self.slot)
+    }
+}
+
+impl Matrix {
+    /// Opens the room where the user may do that, and makes the token.
+    pub(super) async fn issue(&self, signal: &Arc<Signal>, wish: Wish) -> Result<String, Refusal> {
+        let policy = &signal.config.matrix;
+        let server = wish.user.server();
+        let (open, publish) = (policy.has_full_access(server), policy.may_publish(server));
+        if wish.identity.as_str().len() > signal.config.limits.identity_bytes.get() {
+            return Err(Refusal::bad_json("user id and device are too long"));
+        }
+        let room = wish.room();
+        signal.directory.admits(&room).map_err(closed)?;
+        if open {
+            open_room(signal, &room).await?;
+        }
+        let mut grant = Grant::new(wish.identity);
+        grant.room = Some(room);
+        grant.room_join = true;
+        grant.permissions.publish = publish;
+        grant.permissions.update_metadata = policy.update_metadata;
+        grant.matrix = Some(MatrixCall { open, member: None });
+        let (key, secret) = &self.key;
+        Ok(grant.mint(key, secret, unix_now(), policy.token_time))
+    }
+}
+
+async fn open_room(signal: &Arc<Signal>, room: &RoomName) -> Result<(), Refusal> {
+    let create = RoomRequest::Create(RoomOptions::default());
+    let asked = tokio::time::timeout(ANSWER_TIMEOUT, signal.directory.ask(room, create)).await;
+    match asked {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(RoomRefusal::Refused(refusal))) => Err(closed(refusal)),
+        _ => Err(refusal::NO_ROOM),
+    }
+}
+
+fn closed(refusal: Closed) -> Refusal {
+    match refusal {
+        Closed::ShuttingDown => refusal::STOPPING,
+        Closed::RoomFull | Closed::NodeFull => refusal::FULL,
+        _ => refusal::NO_ROOM,
+    }
+}

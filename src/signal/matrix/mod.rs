@@ -1,0 +1,161 @@
+//! Tokens for Matrix users: who may join the call of a Matrix room.
+//!
+//! ```text
+//! browser -> standalone: OpenID token --------> homeserver: whose is it? --+
+//! browser -> homeserver -> appservice: user id, vouched for by hs_token ---+-> issue: room, token
+//! ```
+//!
+//! There are two ways, and clients of both are about: they bring a token of their homeserver to us
+//! (`standalone`), or they ask their homeserver, which asks us as its application service
+//! (`appservice`, MSC4195, MSC4512). `issue` is the same for both. What is asked of homeservers is
+//! in [`crate::matrix`]. What is not here: what a token allows ([`super::grant`]).
+
+mod issue;
+mod refusal;
+mod standalone;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::{fmt, io};
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::header::{self, HeaderName, HeaderValue};
+use axum::http::{Method, StatusCode};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::any;
+
+use super::Signal;
+use crate::config::{Config, Secret};
+use crate::matrix::homeservers::Homeservers;
+
+/// Bytes of a request; upstream takes a MiB, no client sends more than one KiB.
+const BODY_BYTES_MAX: usize = 16 * 1024;
+
+/// What tokens for Matrix users take.
+pub struct Matrix {
+    homeservers: Homeservers,
+    /// Where clients find us.
+    url: String,
+    /// Name and secret of the key that signs.
+    key: (String, Secret),
+}
+
+/// Why there can be no tokens for Matrix users.
+#[derive(Debug)]
+pub enum Error {
+    /// The certificates to trust could not be read.
+    Certificates(io::Error),
+    /// A file could not be read or made.
+    File(PathBuf, String),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Certificates(error) => write!(
+                f,
+                "cannot check certificates of homeservers: {error}; install ca-certificates or \
+                 see matrix.extra_ca"
+            ),
+            Self::File(path, problem) => write!(f, "{}: {problem}", path.display()),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl Matrix {
+    /// As configured; `None` if Matrix users get no tokens here.
+    pub fn new(config: &Config) -> Result<Option<Self>, Error> {
+        let matrix = &config.matrix;
+        let key = match &matrix.key {
+            Some(name) => config
+                .keys
+                .secret(name)
+                .map(|secret| (name.as_str(), secret)),
+            None => config.keys.first(),
+        };
+        let (Some(url), Some((name, secret)), true) = (&matrix.url, key, matrix.is_on()) else {
+            return Ok(None);
+        };
+        Ok(Some(Self {
+            homeservers: Homeservers::new(matrix).map_err(Error::Certificates)?,
+            url: url.as_str().to_owned(),
+            key: (name.to_owned(), secret.clone()),
+        }))
+    }
+}
+
+impl Matrix {
+    fn takes_leaves(&self) -> bool {
+        false
+    }
+
+    async fn delegate(&self, _: &Signal, _: issue::Wish) -> Result<(), refusal::Refusal> {
+        Err(refusal::OFF)
+    }
+}
+
+/// The routes of those who come themselves. They have CORS headers of their own: upstream's.
+pub(super) fn routes() -> Router<Arc<Signal>> {
+    Router::new()
+        .route("/sfu/get", any(standalone::sfu_get))
+        .route("/get_token", any(standalone::get_token))
+        .route("/delegate_delayed_leave", any(standalone::delegate))
+        .layer(middleware::from_fn(only_post))
+        .merge(Router::new().route("/healthz", any(healthz)))
+}
+
+/// What browsers need to read an answer, errors too: without it a client calls any of them
+/// "OPEN_ID_ERROR".
+const CORS: [(HeaderName, HeaderValue); 3] = [
+    (
+        header::ACCESS_CONTROL_ALLOW_ORIGIN,
+        HeaderValue::from_static("*"),
+    ),
+    (
+        header::ACCESS_CONTROL_ALLOW_METHODS,
+        HeaderValue::from_static("POST"),
+    ),
+    (
+        header::ACCESS_CONTROL_ALLOW_HEADERS,
+        HeaderValue::from_static(
+            "Accept, Content-Type, Content-Length, Accept-Encoding, X-CSRF-Token",
+        ),
+    ),
+];
+
+/// Answers preflights, and anything but POST.
+async fn only_post(request: Request, next: Next) -> Response {
+    let mut response = match *request.method() {
+        Method::POST => next.run(request).await,
+        Method::OPTIONS => StatusCode::OK.into_response(),
+        _ => StatusCode::METHOD_NOT_ALLOWED.into_response(),
+    };
+    let headers = response.headers_mut();
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/json"),
+    );
+    headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    headers.extend(CORS);
+    response
+}
+
+/// Whether we are there; probes ask.
+async fn healthz(method: Method) -> StatusCode {
+    match method {
+        Method::GET | Method::HEAD => StatusCode::OK,
+        _ => StatusCode::METHOD_NOT_ALLOWED,
+    }
+}
+
+/// A request as JSON. What a client adds to it that we don't know is none of our business.
+async fn read<Q: serde::de::DeserializeOwned>(body: Body) -> Result<Q, refusal::Refusal> {
+    let body = axum::body::to_bytes(body, BODY_BYTES_MAX).await;
+    let body = body.map_err(|_| refusal::TOO_LARGE)?;
+    serde_json::from_slice(&body).map_err(|_| refusal::NOT_JSON)
+}
