@@ -16,6 +16,11 @@ impl ServerName {
     /// `*`, which stands for all of them.
     pub const ALL: &'static str = "*";
 
+    /// A name, unless `text` is none, or `*`.
+    pub fn new(text: &str) -> Option<Self> {
+        (text == Self::ALL || is_server_name(text)).then(|| Self(text.to_owned()))
+    }
+
     /// The name as Matrix writes it.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -24,13 +29,12 @@ impl ServerName {
 
 impl Parameter for ServerName {
     fn from_toml(value: &Value) -> Result<Self, String> {
-        match value.as_str() {
-            Some(name) if name == Self::ALL || is_server_name(name) => Ok(Self(name.to_owned())),
-            _ => Err(format!(
+        value.as_str().and_then(Self::new).ok_or_else(|| {
+            format!(
                 "{value} is no name of a Matrix server; write what stands behind the colon of its \
                  users, \"example.org\""
-            )),
-        }
+            )
+        })
     }
 }
 

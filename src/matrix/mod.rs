@@ -10,3 +10,4 @@
 
 pub mod homeservers;
 pub mod name;
+pub mod registration;
