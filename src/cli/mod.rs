@@ -3,10 +3,12 @@
 mod config;
 mod ctl;
 mod log;
+mod matrix;
 mod serve;
 mod token;
 
 use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
@@ -34,6 +36,9 @@ pub enum Command {
     /// Print the configuration.
     #[command(subcommand)]
     Config(config::Config),
+    /// Print what a Matrix homeserver needs.
+    #[command(subcommand)]
+    Matrix(matrix::Matrix),
 }
 
 /// Why a command failed, and the exit code that says so.
@@ -88,6 +93,7 @@ pub fn run(command: Command) -> ExitCode {
         Command::Token(token) => token.run(),
         Command::CheckConfig(check) => check.run(),
         Command::Config(config) => config.run(),
+        Command::Matrix(matrix) => matrix.run(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -102,6 +108,24 @@ pub fn run(command: Command) -> ExitCode {
 fn print(text: &str) {
     use std::io::Write;
     let _ = std::io::stdout().lock().write_all(text.as_bytes());
+}
+
+/// The address for HTTP at which a WebSocket's server is, too.
+fn web_url(socket_url: &str) -> String {
+    match socket_url.strip_prefix("ws") {
+        Some(rest) => format!("http{rest}"),
+        None => socket_url.to_owned(),
+    }
+}
+
+/// How a program on this host reaches what listens on `address`.
+fn from_this_host(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
 }
 
 /// The time since 1970.

@@ -1,6 +1,6 @@
 //! `serve`: configuration, logs, a greeting for developers, then the daemon until it ends.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -127,10 +127,5 @@ const SNIPPET: &str = r#"<style>video { width: 320px }</style>
 
 /// The address a browser on this host reaches `listen` by.
 fn url(listen: SocketAddr) -> String {
-    let ip = match listen.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
-        ip => ip,
-    };
-    format!("ws://{}", SocketAddr::new(ip, listen.port()))
+    format!("ws://{}", super::from_this_host(listen))
 }
