@@ -32,6 +32,11 @@ impl Secret {
         self.0.as_bytes()
     }
 
+    /// The text, for those it is shared with.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
     /// A secret that is strong enough, or why it is not.
     pub fn new(text: &str) -> Result<Self, String> {
         let count = text.chars().count();

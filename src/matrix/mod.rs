@@ -9,5 +9,6 @@
 //! rooms and participants.
 
 pub mod homeservers;
+pub mod leaves;
 pub mod name;
 pub mod registration;

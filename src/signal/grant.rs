@@ -115,6 +115,8 @@ pub enum Refused {
     JoinNotAllowed,
     /// Its holder was removed from the room after it was made.
     Revoked,
+    /// Its holder is not in the Matrix room it was made for any more.
+    NoMember,
 }
 
 /// Checks tokens against the API keys.
@@ -409,6 +411,7 @@ impl fmt::Display for Refused {
             Self::Claims => "invalid token: a claim is malformed or too long",
             Self::IdentityMissing => "invalid token: no identity",
             Self::Revoked => "invalid token: made before its holder was removed from the room",
+            Self::NoMember => "permission denied: not in the Matrix room any more",
             Self::JoinNotAllowed => "permission denied: the token does not allow to join a room",
         })
     }

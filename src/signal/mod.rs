@@ -39,6 +39,7 @@ use crate::config::Config;
 use crate::directory::Directory;
 use crate::directory::events::Listening;
 use grant::Verifier;
+use matrix::Matrix;
 use revocation::Revocations;
 
 /// What somebody can come in by, bound already.
@@ -48,7 +49,7 @@ pub struct Doors {
     /// For programs on this host.
     pub control: Option<control::Listener>,
     /// Tokens for Matrix users.
-    pub matrix: Option<matrix::Matrix>,
+    pub matrix: Option<Matrix>,
     /// Where to hear what happens in rooms.
     pub events: Listening,
 }
@@ -62,7 +63,10 @@ pub async fn serve(
     stats: Arc<Stats>,
     stop: watch::Receiver<bool>,
 ) {
-    let signal = Arc::new(Signal::new(config, directory, stats, doors.matrix));
+    let mut matrix = doors.matrix;
+    let leaving = matrix.as_mut().and_then(Matrix::take_leaving);
+    let signal = Arc::new(Signal::new(config, directory, stats, matrix));
+    matrix::start(&signal, leaving, doors.events.clone(), &stop);
     let controlled = doors.control.map(|socket| {
         let serving = control::serve(socket, signal.clone(), doors.events, stop.clone());
         tokio::spawn(serving)
@@ -82,7 +86,7 @@ struct Signal {
     stats: Arc<Stats>,
     verifier: Verifier,
     revocations: Revocations,
-    matrix: Option<matrix::Matrix>,
+    matrix: Option<Matrix>,
     /// `ND_` and 12 characters; new with each start.
     node_id: String,
 }
@@ -110,7 +114,7 @@ impl Signal {
         config: Arc<Config>,
         directory: Arc<Directory>,
         stats: Arc<Stats>,
-        matrix: Option<matrix::Matrix>,
+        matrix: Option<Matrix>,
     ) -> Self {
         Self {
             verifier: Verifier::new(&config),

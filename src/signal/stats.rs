@@ -66,6 +66,16 @@ pub struct Stats {
     pub matrix_requests: AtomicU64,
     /// Requests of Matrix users and their homeserver that were refused or failed.
     pub matrix_refusals: AtomicU64,
+    /// Participants removed because they left the Matrix room, or were made to.
+    pub members_removed: AtomicU64,
+    /// Entrusted leaves that the homeserver was told to wait with.
+    pub leaves_restarted: AtomicU64,
+    /// Entrusted leaves that were sent, or had been already.
+    pub leaves_sent: AtomicU64,
+    /// Requests for entrusted leaves that failed, and are made again.
+    pub leave_failures: AtomicU64,
+    /// Entrusted leaves that could not be sent in time.
+    pub leaves_given_up: AtomicU64,
     /// Removals forgotten before their time, because there were too many.
     pub revocations_forgotten: AtomicU64,
     /// Events that a webhook took.

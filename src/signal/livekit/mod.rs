@@ -42,6 +42,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
 use super::http::Slot;
+use super::matrix::members;
 use super::{Signal, Stats, not_found};
 use crate::directory::notices;
 use crate::media::message::{Notice, Refusal};
@@ -70,7 +71,9 @@ async fn validate(
     if is_off(&signal, &uri) {
         return Err(not_found().await.into_response());
     }
-    check(&signal, &uri, &headers).map_err(Refused::into_response)
+    check(&signal, &uri, &headers)
+        .await
+        .map_err(Refused::into_response)
 }
 
 /// Whether the path is of the newer signalling, which isn't wanted: clients fall back to `/rtc`.
@@ -78,8 +81,9 @@ fn is_off(signal: &Signal, uri: &Uri) -> bool {
     join::is_v1(uri) && !signal.config.http.v1
 }
 
-fn check(signal: &Signal, uri: &Uri, headers: &HeaderMap) -> Result<&'static str, Refused> {
+async fn check(signal: &Signal, uri: &Uri, headers: &HeaderMap) -> Result<&'static str, Refused> {
     let admission = join::admit(signal, uri, headers)?;
+    members::admit(signal, &admission.grant).await?;
     if admission.resume.is_none() {
         signal.directory.admits(&admission.room)?;
         if !admission.create_room && !signal.directory.exists(&admission.room) {
@@ -106,7 +110,10 @@ async fn connect(
     let result = match join::admit(&signal, &uri, &headers) {
         Err(refused) => Err(refused),
         Ok(admission) => match upgrade {
-            Ok(upgrade) => join_room(&signal, admission, upgrade, slot).await,
+            Ok(upgrade) => match members::admit(&signal, &admission.grant).await {
+                Ok(()) => join_room(&signal, admission, upgrade, slot).await,
+                Err(refused) => Err(refused.into()),
+            },
             Err(rejection) => return no_upgrade(&rejection),
         },
     };

@@ -4,33 +4,27 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Matrix;
+use super::members::Membership;
 use super::refusal::{self, Refusal};
 use crate::ids::{Identity, RoomName};
 use crate::matrix::name::{self, UserId};
 use crate::media::message::Refusal as Closed;
 use crate::media::message::administration::{RoomOptions, RoomRefusal, RoomRequest};
-use crate::signal::grant::{Grant, MatrixCall};
+use crate::signal::grant::{Grant, MatrixCall, Member};
 use crate::signal::{Signal, unix_now};
 
 /// A room answers in milliseconds.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// Who says that the user is who it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Vouched {
-    /// Its homeserver, by an OpenID token.
-    ByOpenId,
-}
-
 /// What a verified user asks for.
 pub(super) struct Wish {
     pub user: UserId,
-    pub vouched: Vouched,
+    /// The homeserver itself asks; then other homeservers' users may open rooms too.
+    pub by_homeserver: bool,
     /// Who it is to be in the room of the call.
     pub identity: Identity,
     pub matrix_room: String,
     pub slot: String,
-    pub delay: Option<Delay>,
 }
 
 /// A leave that waits at the homeserver.
@@ -49,11 +43,33 @@ impl Wish {
 }
 
 impl Matrix {
+    /// Fails unless the user is in the Matrix room, as far as that is asked.
+    pub(super) async fn check_membership(&self, wish: &Wish) -> Result<(), Refusal> {
+        let Some(member) = self.watched(wish) else {
+            return Ok(());
+        };
+        match self.membership(&member).await {
+            Membership::Joined => Ok(()),
+            Membership::NotJoined => Err(refusal::NOT_JOINED),
+            Membership::Unknown => Err(refusal::MEMBERSHIP_UNKNOWN),
+        }
+    }
+
+    /// The membership on which a token depends.
+    fn watched(&self, wish: &Wish) -> Option<Member> {
+        let asked = wish.by_homeserver || self.require_membership;
+        (self.service.is_some() && asked).then(|| Member {
+            room: wish.matrix_room.clone(),
+            user: wish.user.as_str().to_owned(),
+        })
+    }
+
     /// Opens the room where the user may do that, and makes the token.
-    pub(super) async fn issue(&self, signal: &Arc<Signal>, wish: Wish) -> Result<String, Refusal> {
+    pub(super) async fn issue(&self, signal: &Arc<Signal>, wish: &Wish) -> Result<String, Refusal> {
         let policy = &signal.config.matrix;
         let server = wish.user.server();
-        let (open, publish) = (policy.has_full_access(server), policy.may_publish(server));
+        let open = wish.by_homeserver || policy.has_full_access(server);
+        let publish = policy.may_publish(server);
         if wish.identity.as_str().len() > signal.config.limits.identity_bytes.get() {
             return Err(Refusal::bad_json("user id and device are too long"));
         }
@@ -62,12 +78,15 @@ impl Matrix {
         if open {
             open_room(signal, &room).await?;
         }
-        let mut grant = Grant::new(wish.identity);
+        let mut grant = Grant::new(wish.identity.clone());
         grant.room = Some(room);
         grant.room_join = true;
         grant.permissions.publish = publish;
         grant.permissions.update_metadata = policy.update_metadata;
-        grant.matrix = Some(MatrixCall { open, member: None });
+        grant.matrix = Some(MatrixCall {
+            open,
+            member: self.watched(wish),
+        });
         let (key, secret) = &self.key;
         Ok(grant.mint(key, secret, unix_now(), policy.token_time))
     }

@@ -10,7 +10,10 @@
 //! (`appservice`, MSC4195, MSC4512). `issue` is the same for both. What is asked of homeservers is
 //! in [`crate::matrix`]. What is not here: what a token allows ([`super::grant`]).
 
+mod appservice;
 mod issue;
+mod leaving;
+pub(super) mod members;
 mod refusal;
 mod standalone;
 
@@ -26,13 +29,22 @@ use axum::http::{Method, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
+use tokio::sync::watch;
 
 use super::Signal;
 use crate::config::{Config, Secret};
+use crate::directory::events::Listening;
 use crate::matrix::homeservers::Homeservers;
+use crate::matrix::leaves::store::Store;
+use crate::matrix::registration::Registration;
+use leaving::Office;
+use members::Members;
 
 /// Bytes of a request; upstream takes a MiB, no client sends more than one KiB.
 const BODY_BYTES_MAX: usize = 16 * 1024;
+
+/// Bytes of a transaction of the homeserver: a hundred events of 64 KiB.
+const TRANSACTION_BYTES_MAX: usize = 8 << 20;
 
 /// What tokens for Matrix users take.
 pub struct Matrix {
@@ -41,6 +53,14 @@ pub struct Matrix {
     url: String,
     /// Name and secret of the key that signs.
     key: (String, Secret),
+    /// Our homeserver, whose application service we are.
+    service: Option<(String, Registration)>,
+    require_membership: bool,
+    members: Members,
+    /// Takes leaves, if there is a file to keep them in.
+    office: Option<Office>,
+    /// What the task that keeps leaves begins with.
+    leaving: Option<leaving::Start>,
 }
 
 /// Why there can be no tokens for Matrix users.
@@ -48,8 +68,10 @@ pub struct Matrix {
 pub enum Error {
     /// The certificates to trust could not be read.
     Certificates(io::Error),
-    /// A file could not be read or made.
-    File(PathBuf, String),
+    /// The registration can't be used; the text says where it is and what to do.
+    Registration(String),
+    /// The file of leaves could not be opened.
+    Leaves(PathBuf, io::Error),
 }
 
 impl fmt::Display for Error {
@@ -60,7 +82,13 @@ impl fmt::Display for Error {
                 "cannot check certificates of homeservers: {error}; install ca-certificates or \
                  see matrix.extra_ca"
             ),
-            Self::File(path, problem) => write!(f, "{}: {problem}", path.display()),
+            Self::Registration(problem) => f.write_str(problem),
+            Self::Leaves(path, error) => write!(
+                f,
+                "cannot keep leaves in {}: {error}; make its folder, let this user write there, \
+                 or change matrix.leaves",
+                path.display()
+            ),
         }
     }
 }
@@ -81,22 +109,78 @@ impl Matrix {
         let (Some(url), Some((name, secret)), true) = (&matrix.url, key, matrix.is_on()) else {
             return Ok(None);
         };
+        let home = matrix.homeservers.keys().next();
+        let service = match (&matrix.registration, home) {
+            (Some(path), Some(home)) => {
+                let read = Registration::read(path).map_err(Error::Registration)?;
+                for concern in &read.concerns {
+                    tracing::warn!("{}: {concern}", path.display());
+                }
+                Some((home.as_str().to_owned(), read))
+            }
+            _ => None,
+        };
+        let (office, leaving) = match &matrix.leaves {
+            Some(path) => {
+                let opened = Store::open(path);
+                let opened = opened.map_err(|error| Error::Leaves(path.clone(), error));
+                let (store, found) = opened?;
+                let (office, leaving) = leaving::office(store, found);
+                (Some(office), Some(leaving))
+            }
+            None => (None, None),
+        };
         Ok(Some(Self {
             homeservers: Homeservers::new(matrix).map_err(Error::Certificates)?,
             url: url.as_str().to_owned(),
             key: (name.to_owned(), secret.clone()),
+            service,
+            require_membership: matrix.require_membership,
+            members: Members::default(),
+            office,
+            leaving,
         }))
     }
 }
 
 impl Matrix {
-    fn takes_leaves(&self) -> bool {
-        false
+    /// What the task that keeps leaves begins with; once.
+    pub(super) fn take_leaving(&mut self) -> Option<leaving::Start> {
+        self.leaving.take()
     }
 
-    async fn delegate(&self, _: &Signal, _: issue::Wish) -> Result<(), refusal::Refusal> {
-        Err(refusal::OFF)
+    fn takes_leaves(&self) -> bool {
+        self.office.is_some()
     }
+
+    /// The token with which we may act in the name of users of `server`.
+    fn as_token_for(&self, server: &str) -> Option<&str> {
+        let (home, registration) = self.service.as_ref()?;
+        (home == server).then(|| registration.as_token.as_str())
+    }
+}
+
+/// Starts what goes on beside requests: leaves are kept, memberships watched. Ends with `stop`.
+pub(super) fn start(
+    signal: &Arc<Signal>,
+    leaving: Option<leaving::Start>,
+    events: Listening,
+    stop: &watch::Receiver<bool>,
+) {
+    if let Some(start) = leaving {
+        tokio::spawn(leaving::keep(signal.clone(), start, events, stop.clone()));
+    }
+    let service = signal.matrix.as_ref().and_then(|it| it.service.as_ref());
+    if service.is_some() {
+        tokio::spawn(members::watch(signal.clone(), stop.clone()));
+    }
+}
+
+/// A text as part of a path or a query.
+fn escaped(text: &str) -> String {
+    // The form encoding, but for the blank, is one of percent signs.
+    let escaped: String = form_urlencoded::byte_serialize(text.as_bytes()).collect();
+    escaped.replace('+', "%20")
 }
 
 /// The routes of those who come themselves. They have CORS headers of their own: upstream's.
@@ -107,6 +191,7 @@ pub(super) fn routes() -> Router<Arc<Signal>> {
         .route("/delegate_delayed_leave", any(standalone::delegate))
         .layer(middleware::from_fn(only_post))
         .merge(Router::new().route("/healthz", any(healthz)))
+        .merge(appservice::routes())
 }
 
 /// What browsers need to read an answer, errors too: without it a client calls any of them

@@ -97,3 +97,57 @@ pub(super) const OFF: Refusal = Refusal::new(
     "M_UNRECOGNIZED",
     "there is no such endpoint",
 );
+
+pub(super) const NO_HS_TOKEN: Refusal = Refusal::new(
+    StatusCode::UNAUTHORIZED,
+    "M_MISSING_TOKEN",
+    "only the homeserver may ask here",
+);
+
+pub(super) const WRONG_HS_TOKEN: Refusal = Refusal::new(
+    StatusCode::UNAUTHORIZED,
+    "M_UNKNOWN_TOKEN",
+    "only the homeserver may ask here",
+);
+
+pub(super) const ONLY_POST: Refusal = Refusal::new(
+    StatusCode::METHOD_NOT_ALLOWED,
+    "M_UNRECOGNIZED",
+    "only POST is answered here",
+);
+
+pub(super) const NOT_FOR_YOU: Refusal = Refusal::new(
+    StatusCode::FORBIDDEN,
+    "M_FORBIDDEN",
+    "the user is none of the homeserver that asks",
+);
+
+pub(super) const NOT_OUR_URL: Refusal = Refusal::new(
+    StatusCode::BAD_REQUEST,
+    "M_INVALID_PARAM",
+    "url is not that of this service",
+);
+
+pub(super) const NO_DELAY: Refusal = Refusal::new(
+    StatusCode::BAD_REQUEST,
+    "M_INVALID_PARAM",
+    "delay_id is no delayed event of the user, or it comes too soon",
+);
+
+pub(super) const REMOTE_FORBADE: Refusal = Refusal::new(
+    StatusCode::FORBIDDEN,
+    "M_FORBIDDEN",
+    "the other homeserver does not allow it",
+);
+
+pub(super) const REMOTE_REFUSED: Refusal = Refusal::new(
+    StatusCode::BAD_REQUEST,
+    "M_INVALID_PARAM",
+    "the other homeserver does not understand it",
+);
+
+pub(super) const REMOTE_FAILED: Refusal = Refusal::new(
+    StatusCode::BAD_GATEWAY,
+    "M_UNKNOWN",
+    "the other homeserver did not answer as it should",
+);

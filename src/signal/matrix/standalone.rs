@@ -13,7 +13,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::issue::{Delay, Vouched, Wish};
+use super::issue::{Delay, Wish};
 use super::refusal::{self, Refusal};
 use super::{Matrix, read};
 use crate::ids::Identity;
@@ -111,16 +111,15 @@ pub(super) async fn delegate(
             .as_ref()
             .filter(|matrix| matrix.takes_leaves());
         let matrix = matrix.ok_or(refusal::OFF)?;
-        let asked = read::<GetToken>(body).await?.asked()?;
-        if asked.delay.is_none() {
-            return Err(Refusal::bad_json("delay_id and delay_timeout are missing"));
-        }
+        let mut asked = read::<GetToken>(body).await?.asked()?;
+        let missing = "delay_id and delay_timeout are missing";
+        let delay = asked.delay.take().ok_or(Refusal::bad_json(missing))?;
         let full_access = signal.config.matrix.has_full_access(&asked.server);
         let wish = asked.verified(matrix, asker).await?;
-        match full_access {
-            true => matrix.delegate(&signal, wish).await,
-            false => Err(refusal::NO_FULL_ACCESS),
-        }?;
+        if !full_access {
+            return Err(refusal::NO_FULL_ACCESS);
+        }
+        matrix.delegate(&signal, &wish, delay).await?;
         Ok(json!({}))
     };
     answer(&signal, served.await)
@@ -129,17 +128,21 @@ pub(super) async fn delegate(
 async fn token(
     signal: &Arc<Signal>,
     matrix: &Matrix,
-    asked: Asked,
+    mut asked: Asked,
     asker: IpAddr,
 ) -> Result<serde_json::Value, Refusal> {
-    if asked.delay.is_some() {
+    let delay = asked.delay.take();
+    if delay.is_some() {
         let why = "the leave can't be entrusted to this service; leave delay_id out";
         if !(matrix.takes_leaves() && signal.config.matrix.has_full_access(&asked.server)) {
             return Err(Refusal::bad_json(why));
         }
     }
     let wish = asked.verified(matrix, asker).await?;
-    let jwt = matrix.issue(signal, wish).await?;
+    let jwt = matrix.issue(signal, &wish).await?;
+    if let Some(delay) = delay {
+        matrix.delegate(signal, &wish, delay).await?;
+    }
     Ok(json!({ "url": matrix.url, "jwt": jwt }))
 }
 
@@ -169,7 +172,7 @@ fn given(text: Option<String>, missing: &'static str, max: usize) -> Result<Stri
     }
 }
 
-fn name_of(text: Option<String>, missing: &'static str) -> Result<String, Refusal> {
+pub(super) fn name_of(text: Option<String>, missing: &'static str) -> Result<String, Refusal> {
     given(text, missing, NAME_BYTES_MAX)
 }
 
@@ -236,14 +239,15 @@ impl Asked {
         let verified = matrix.homeservers.user_of(&self.server, &self.token, asker);
         let user = verified.await.map_err(|_| refusal::UNAUTHORIZED)?;
         let identity = self.identity(&user)?;
-        Ok(Wish {
+        let wish = Wish {
             identity,
             user,
-            vouched: Vouched::ByOpenId,
+            by_homeserver: false,
             matrix_room: self.room,
             slot: self.slot,
-            delay: self.delay,
-        })
+        };
+        matrix.check_membership(&wish).await?;
+        Ok(wish)
     }
 
     fn identity(&self, user: &UserId) -> Result<Identity, Refusal> {

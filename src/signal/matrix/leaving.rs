@@ -1,0 +1,392 @@
+//! Does what entrusted leaves need: hears who comes and goes, and asks homeservers.
+//!
+//! What is to be done and when says [`Leaves`]; here are its clock, its file and its requests. A
+//! participant counts as gone when its room says so: signalling that breaks and is taken up again
+//! ends nothing. When the daemon stops nobody is gone, however many sessions end: clients come back
+//! to the next one.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::http::Method;
+use serde_json::json;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::Matrix;
+use super::issue::{Delay, Wish};
+use super::refusal::{self, Refusal};
+use crate::directory::events::Listening;
+use crate::matrix::homeservers::{Answer, Call};
+use crate::matrix::leaves::store::{Kept as Record, Store};
+use crate::matrix::leaves::{Deed, Due, Kept, Key, Leave, Leaves, Outcome};
+use crate::media::message::ParticipantState;
+use crate::media::message::administration::{Event, Fact, Happened, RoomRequest};
+use crate::signal::http::stopped;
+use crate::signal::{Signal, Stats, unix_now};
+
+/// Leaves that wait to be taken; their clients wait as well.
+const QUEUE: usize = 256;
+
+/// How long a participant that has gone may take to be back before its leave is sent: clients that
+/// begin anew say goodbye first.
+const SETTLE: Duration = Duration::from_millis(500);
+
+/// Requests to homeservers at a time, of the application service; it is not limited in its rate.
+const REQUESTS: usize = 32;
+
+/// How long a homeserver is left alone that said "too many" and not for how long.
+const PAUSE: Duration = Duration::from_secs(2);
+
+/// A longer pause than this is not kept for others.
+const PAUSE_MAX: Duration = Duration::from_secs(10);
+
+/// Sent by requests to the task that keeps leaves.
+pub(super) struct Entrust {
+    key: Key,
+    leave: Leave,
+    present: bool,
+    /// Whether it was taken and kept.
+    taken: oneshot::Sender<bool>,
+}
+
+/// The way to the task that keeps leaves.
+pub(super) struct Office(mpsc::Sender<Entrust>);
+
+/// What that task takes along.
+pub(super) struct Start {
+    waiting: mpsc::Receiver<Entrust>,
+    store: Store,
+    found: Vec<Record>,
+}
+
+/// Both, with what an earlier process has left in `store`.
+pub(super) fn office(store: Store, found: Vec<Record>) -> (Office, Start) {
+    let (asks, waiting) = mpsc::channel(QUEUE);
+    let start = Start {
+        waiting,
+        store,
+        found,
+    };
+    (Office(asks), start)
+}
+
+impl Matrix {
+    /// Takes the leave of a verified user.
+    pub(super) async fn delegate(
+        &self,
+        signal: &Arc<Signal>,
+        wish: &Wish,
+        delay: Delay,
+    ) -> Result<(), Refusal> {
+        let office = self.office.as_ref().ok_or(refusal::OFF)?;
+        let key = (wish.room(), wish.identity.clone());
+        let leave = Leave {
+            user: wish.user.clone(),
+            id: delay.id,
+            delay: delay.after,
+        };
+        let present = is_present(signal, &key).await;
+        let (taken, answer) = oneshot::channel();
+        let entrust = Entrust {
+            key,
+            leave,
+            present,
+            taken,
+        };
+        office
+            .0
+            .send(entrust)
+            .await
+            .map_err(|_| refusal::STOPPING)?;
+        match answer.await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(refusal::FULL),
+            Err(_) => Err(refusal::STOPPING),
+        }
+    }
+}
+
+/// Whether the participant is in the room with media.
+async fn is_present(signal: &Arc<Signal>, (room, identity): &Key) -> bool {
+    let request = RoomRequest::Participant(identity.clone());
+    match signal.directory.ask(room, request).await {
+        Ok(Fact::Participant(info)) => info.state == ParticipantState::Active,
+        _ => false,
+    }
+}
+
+/// Something that a task of ours has found out.
+enum Found {
+    /// Whether somebody is there of whom we heard to have gone.
+    Whereabouts(Key, bool),
+    Done(Due, Outcome),
+}
+
+/// Keeps leaves until the daemon stops.
+pub(super) async fn keep(
+    signal: Arc<Signal>,
+    start: Start,
+    events: Listening,
+    mut stop: watch::Receiver<bool>,
+) {
+    let mut happening = events.listen();
+    let mut waiting = start.waiting;
+    let mut keeper = Keeper {
+        signal,
+        leaves: Leaves::default(),
+        store: start.store,
+        tasks: JoinSet::new(),
+        requests: Arc::new(Semaphore::new(REQUESTS)),
+        pace: Arc::new(Semaphore::new(1)),
+    };
+    keeper.take_up(start.found);
+    loop {
+        let wake = keeper.leaves.wake().map(Instant::from_std);
+        let due = async move {
+            match wake {
+                Some(at) => tokio::time::sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            () = stopped(&mut stop) => break,
+            Some(entrust) = waiting.recv() => keeper.entrust(entrust),
+            Some(Ok(found)) = keeper.tasks.join_next() => keeper.learn(found),
+            event = happening.recv() => match event {
+                Ok(event) => keeper.hear(&event),
+                // Some were missed: everybody is looked for.
+                Err(RecvError::Lagged(_)) => keeper.look_for_all(),
+                Err(RecvError::Closed) => break,
+            },
+            () = due => {}
+        }
+        keeper.act();
+    }
+    // What is not done by now the next process does.
+    keeper.tasks.abort_all();
+}
+
+struct Keeper {
+    signal: Arc<Signal>,
+    leaves: Leaves,
+    store: Store,
+    /// As many as there are leaves at most, but for those of one that is replaced.
+    tasks: JoinSet<Found>,
+    requests: Arc<Semaphore>,
+    /// One place: for the request that a homeserver counts by our address.
+    pace: Arc<Semaphore>,
+}
+
+impl Keeper {
+    fn take_up(&mut self, found: Vec<Record>) {
+        let now = unix_now();
+        for record in found {
+            let left = record.end.saturating_sub(now);
+            // The homeserver has sent it by itself.
+            if left.is_zero() {
+                self.forget(&record.key);
+                continue;
+            }
+            let Record { key, leave, .. } = record;
+            self.leaves.resume(self.clock(), key, leave, left);
+        }
+    }
+
+    fn clock(&self) -> std::time::Instant {
+        Instant::now().into_std()
+    }
+
+    fn entrust(&mut self, entrust: Entrust) {
+        let Entrust {
+            key,
+            leave,
+            present,
+            taken,
+        } = entrust;
+        let now = self.clock();
+        let room = self
+            .leaves
+            .entrust(now, key.clone(), leave.clone(), present);
+        let kept = room && self.put(key.clone(), leave);
+        if !present {
+            // It may have come while this was on its way.
+            self.look_for(key, Duration::ZERO);
+        }
+        // The client may have given up.
+        let _ = taken.send(kept);
+    }
+
+    fn put(&mut self, key: Key, leave: Leave) -> bool {
+        let end = unix_now().saturating_add(leave.delay);
+        let put = self.store.put(&Record { key, leave, end });
+        if let Err(error) = &put {
+            tracing::error!("a leave can't be kept over a restart, see matrix.leaves: {error}");
+        }
+        put.is_ok()
+    }
+
+    fn forget(&mut self, key: &Key) {
+        let live = self.leaves.keys().count();
+        let forgotten = self.store.remove(key).and_then(|()| {
+            if !self.store.is_long(live) {
+                return Ok(());
+            }
+            let (now, clock) = (unix_now(), self.clock());
+            self.store.rewrite(&self.leaves.records(clock, now))
+        });
+        if let Err(error) = forgotten {
+            tracing::error!("matrix.leaves can't be written: {error}");
+        }
+    }
+
+    fn hear(&mut self, event: &Event) {
+        let (Happened::ParticipantJoined(who) | Happened::ParticipantLeft(who)) = &event.happened
+        else {
+            return;
+        };
+        let key = (event.room.name.clone(), who.identity.clone());
+        if !self.leaves.has(&key) {
+            return;
+        }
+        match event.happened {
+            Happened::ParticipantJoined(_) => self.leaves.joined(self.clock(), &key),
+            _ => self.look_for(key, SETTLE),
+        }
+    }
+
+    fn look_for_all(&mut self) {
+        let all: Vec<_> = self.leaves.keys().cloned().collect();
+        for key in all {
+            self.look_for(key, SETTLE);
+        }
+    }
+
+    /// Finds out whether a participant is there, after a while.
+    fn look_for(&mut self, key: Key, after: Duration) {
+        let signal = Arc::clone(&self.signal);
+        self.tasks.spawn(async move {
+            tokio::time::sleep(after).await;
+            let present = is_present(&signal, &key).await;
+            Found::Whereabouts(key, present)
+        });
+    }
+
+    fn learn(&mut self, found: Found) {
+        let now = self.clock();
+        match found {
+            Found::Whereabouts(key, true) => self.leaves.joined(now, &key),
+            Found::Whereabouts(key, false) => self.leaves.left(now, &key),
+            Found::Done(due, outcome) => {
+                let stats = &self.signal.stats;
+                let counter = match (due.deed, outcome) {
+                    (_, Outcome::Later(_)) => &stats.leave_failures,
+                    (Deed::Send, _) => &stats.leaves_sent,
+                    (Deed::Restart, _) => &stats.leaves_restarted,
+                };
+                Stats::count(counter);
+                match self.leaves.done(now, &due, outcome) {
+                    Kept::Same => {}
+                    Kept::Ended => self.forget(&due.key),
+                    Kept::Restarted => {
+                        self.put(due.key, due.leave);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Begins everything that is due.
+    fn act(&mut self) {
+        let mut ended = Vec::new();
+        let now = self.clock();
+        while let Some(due) = self.leaves.due(now, &mut ended) {
+            let signal = Arc::clone(&self.signal);
+            let (requests, pace) = (Arc::clone(&self.requests), Arc::clone(&self.pace));
+            self.tasks.spawn(async move {
+                let outcome = match &signal.matrix {
+                    Some(matrix) => matrix.do_at_homeserver(&due, &requests, &pace).await,
+                    None => Outcome::Gone,
+                };
+                Found::Done(due, outcome)
+            });
+        }
+        for key in ended {
+            tracing::warn!(identity = ?key.1, "a leave was given up: its homeserver does not take it");
+            Stats::count(&self.signal.stats.leaves_given_up);
+            self.forget(&key);
+        }
+    }
+}
+
+impl Matrix {
+    /// As the application service where that is the user's own homeserver's, else as anybody: then
+    /// the homeserver counts requests by our address, and one after the other is soonest through.
+    async fn do_at_homeserver(&self, due: &Due, requests: &Semaphore, pace: &Semaphore) -> Outcome {
+        let user = &due.leave.user;
+        let action = match due.deed {
+            Deed::Restart => "restart",
+            Deed::Send => "send",
+        };
+        let token = self.as_token_for(user.server());
+        let call = Call {
+            method: Method::POST,
+            path_and_query: delayed_event(&due.leave.id, action, token.map(|_| user.as_str())),
+            token,
+            body: Some(json!({})),
+        };
+        let asked = self.homeservers.call(user.server(), call);
+        if token.is_some() {
+            let _turn = requests.acquire().await;
+            return asked.await.map_or(Outcome::Later(None), outcome);
+        }
+        let _turn = pace.acquire().await;
+        let outcome = asked.await.map_or(Outcome::Later(None), outcome);
+        if let Outcome::Later(Some(wait)) = outcome {
+            tokio::time::sleep(wait.min(PAUSE_MAX)).await;
+        }
+        outcome
+    }
+}
+
+/// The path of a delayed event, and in whose name it is asked for.
+pub(super) fn delayed_event(id: &str, action: &str, user: Option<&str>) -> String {
+    let [id, user] = [Some(id), user].map(|text| text.map(super::escaped));
+    let mut path = "/_matrix/client/unstable/org.matrix.msc4140/delayed_events/".to_owned();
+    path.extend(id);
+    if !action.is_empty() {
+        path.push('/');
+        path.push_str(action);
+    }
+    if let Some(user) = user {
+        path.push_str("?user_id=");
+        path.push_str(&user);
+    }
+    path
+}
+
+fn outcome(answer: Answer) -> Outcome {
+    match answer.status {
+        200..300 => Outcome::Done,
+        404 | 409 => Outcome::Gone,
+        429 => Outcome::Later(Some(answer.retry_after.unwrap_or(PAUSE))),
+        // 403 too: the room may have turned the event down for now.
+        _ => Outcome::Later(answer.retry_after),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_client_called_its_leave_stays_one_segment() {
+        let path = delayed_event("../a?b#c%2f é", "send", Some("@a:b"));
+        let wanted = "/_matrix/client/unstable/org.matrix.msc4140/delayed_events/\
+            ..%2Fa%3Fb%23c%252f%20%C3%A9/send?user_id=%40a%3Ab";
+        assert_eq!(path, wanted);
+    }
+}
