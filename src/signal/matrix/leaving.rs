@@ -56,7 +56,7 @@ pub(super) struct Entrust {
 pub(super) struct Office(mpsc::Sender<Entrust>);
 
 /// What that task takes along.
-pub(super) struct Start {
+pub(in crate::signal) struct Start {
     waiting: mpsc::Receiver<Entrust>,
     store: Store,
     found: Vec<Record>,
