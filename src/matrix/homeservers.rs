@@ -1,120 +1,358 @@
-//! Questions to homeservers.
+//! Questions to homeservers: who holds a token, and calls of their client-server API.
+//!
+//! Configured homeservers are asked where the configuration says, by `http` too and on loopback.
+//! Others only with federation: where discovery finds them on the public internet, by `https`, and
+//! in numbers that leave everyone else room ([`bulkhead`](super::bulkhead)). What comes back is
+//! small or refused. Neither addresses nor names, tokens or answers are ever logged.
 
+use std::collections::HashMap;
+use std::fmt;
 use std::io;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Body;
-use axum::http::{Method, Request, header};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
+use hyper::header::RETRY_AFTER;
+use hyper::{Method, StatusCode, Uri};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::Deserialize;
 use serde_json::Value;
+use tokio::time::{Instant, sleep_until, timeout};
 
+use super::Stats;
+use super::bulkhead::{Bounds, Busy, Gate, Strangers};
+use super::discovery::{Discovery, Internet, World};
+use super::fetch::{Fetcher, Pool, Question, Response, TOTAL_TIME, Trouble, below};
 use super::name::UserId;
-use crate::config;
+use super::names::Names;
+use super::trust;
+use crate::config::{Matrix, ServerMap};
 
-const TIMEOUT: Duration = Duration::from_secs(10);
+/// Questions to one configured homeserver at a time, and those that wait: a large meeting that
+/// begins has room, and with 10 ms an answer it is through in a second. Further ones fail.
+const TURNS: usize = 32;
+const WAITING: usize = 2000;
 
-/// The homeservers that may be asked.
-pub struct Homeservers {
-    config: config::Matrix,
-    client: Client<HttpConnector, Body>,
+/// Questions about strangers' tokens, each 10 s and 200 KiB at the worst. What one address may
+/// have of them is an office behind one address; sixteen such can fill them all, for strangers.
+const QUESTIONS: Bounds = Bounds {
+    all: 256,
+    per_asker: 16,
+    turns: 8,
+    waiting: 32,
+};
+
+/// Calls of strangers' client-server APIs, which only full access leads to. They have nobody who
+/// asks, and don't stand in the way of questions.
+const CALLS: Bounds = Bounds {
+    all: 256,
+    per_asker: 256,
+    turns: 8,
+    waiting: 56,
+};
+
+/// Failures about strangers are told when this, or twice this, has passed. A closed port, a silent
+/// one, and one with something else behind look alike then: longer than a connection may take.
+const FAILURE_TICK: Duration = Duration::from_secs(5);
+
+/// Bytes of an OpenID token that is asked about; Synapse's have 18.
+const TOKEN_BYTES: usize = 2048;
+
+/// The longest wait that a homeserver may ask for.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
+
+/// What stays as it is in a path or a query: what may (RFC 3986, 2.3) but the dot, because dots
+/// alone are steps in a path.
+const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'~');
+
+/// A text as one piece of a path or of a query, whatever is in it.
+pub fn escaped(text: &str) -> String {
+    utf8_percent_encode(text, ESCAPED).to_string()
 }
 
-/// Nobody says who it is.
+/// Why there is no user. For a count; whoever asked is told one thing only, or could scan ports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Unverified;
+pub enum Unverified {
+    /// The homeserver doesn't know the token, or doesn't say whose it is.
+    Refused,
+    /// The homeserver can't be found, may not be asked, or doesn't answer as one.
+    Unreachable,
+    /// The homeserver took too long.
+    Timeout,
+    /// The homeserver named a user of another one, or nobody at all.
+    ForeignSub,
+    /// The homeserver is none of those whose users may come.
+    NotAllowed,
+    /// Too many questions are under way.
+    Busy,
+}
 
-/// No answer.
+/// Why a call has no answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Failed;
+pub enum Failed {
+    /// The homeserver is none of those that may be called.
+    NotAllowed,
+    /// It can't be found, may not be asked, or doesn't answer as one.
+    Unreachable,
+    /// It took too long.
+    Timeout,
+    /// Too many calls are under way.
+    Busy,
+}
 
-/// A call of the client-server API.
+/// A call of a client-server API. It holds secrets, so it can't be printed.
 pub struct Call<'a> {
-    /// GET, POST, PUT.
+    /// The HTTP method.
     pub method: Method,
-    /// Path and query, escaped.
+    /// From the root of the API, as in `/_matrix/client/versions`, its pieces [`escaped`].
     pub path_and_query: String,
-    /// For the Authorization header.
+    /// The access token.
     pub token: Option<&'a str>,
     /// JSON to send.
     pub body: Option<Value>,
 }
 
-/// What came back.
+/// The answer to a call. Prints as its status.
 pub struct Answer {
-    /// HTTP status.
+    /// The HTTP status.
     pub status: u16,
-    /// JSON, null if it was none.
+    /// The JSON that came; null if it was none.
     pub body: Value,
-    /// What `Retry-After` or `retry_after_ms` say.
+    /// How long the homeserver wants to be left alone.
     pub retry_after: Option<Duration>,
 }
 
+/// The homeservers there are for us.
+pub struct Homeservers {
+    pool: Pool,
+    /// Where tokens are asked about.
+    openid: HashMap<String, Door>,
+    /// Where client-server APIs are.
+    client: HashMap<String, Door>,
+    /// All others.
+    federation: Option<Federation>,
+    stats: Arc<Stats>,
+}
+
+/// One face of a configured homeserver.
+struct Door {
+    base: Uri,
+    gate: Gate,
+}
+
+struct Federation {
+    discovery: Discovery<Internet>,
+    questions: Strangers,
+    calls: Strangers,
+}
+
 impl Homeservers {
-    /// As configured.
-    pub fn new(config: &config::Matrix) -> io::Result<Self> {
+    /// Those of the configuration. Reads certificates where there is `https`; DNS is left alone
+    /// until the first stranger.
+    pub fn new(config: &Matrix) -> io::Result<Self> {
+        let tls = trust::tls(config)?;
+        let mut client = doors(&config.homeservers);
+        client.extend(doors(&config.cs_api));
+        let internet = || Internet {
+            names: Names::default(),
+            fetcher: Fetcher::new(&tls),
+        };
         Ok(Self {
-            config: config.clone(),
-            client: Client::builder(TokioExecutor::new()).build(HttpConnector::new()),
+            openid: doors(&config.homeservers),
+            client,
+            federation: config.federation.then(|| Federation {
+                discovery: Discovery::new(internet()),
+                questions: Strangers::new(QUESTIONS),
+                calls: Strangers::new(CALLS),
+            }),
+            pool: Pool::new(tls),
+            stats: Arc::default(),
         })
     }
 
-    /// Who holds the OpenID token.
+    /// What this came to so far.
+    pub fn stats(&self) -> &Arc<Stats> {
+        &self.stats
+    }
+
+    /// The holder of an OpenID token, a user of exactly `server`, as that server says. `asker` is
+    /// who sent the token.
     pub async fn user_of(
         &self,
         server: &str,
         access_token: &str,
-        _asker: IpAddr,
+        asker: IpAddr,
     ) -> Result<UserId, Unverified> {
-        let token: String = form_urlencoded::byte_serialize(access_token.as_bytes()).collect();
-        let path = format!("/_matrix/federation/v1/openid/userinfo?access_token={token}");
-        let call = Call {
-            method: Method::GET,
-            path_and_query: path,
-            token: None,
-            body: None,
+        let asked = Instant::now();
+        let path = format!(
+            "/_matrix/federation/v1/openid/userinfo?access_token={}",
+            escaped(access_token)
+        );
+        let question = Question::get(&path);
+        let answer = match (self.openid.get(server), &self.federation) {
+            _ if access_token.len() > TOKEN_BYTES => Err(Unverified::Refused),
+            (Some(door), _) => in_time(self.configured(door, question)).await,
+            (None, None) => Err(Unverified::NotAllowed),
+            (None, Some(federation)) => in_time(federation.question(server, question, asker)).await,
         };
-        let answer = self.call(server, call).await.map_err(|_| Unverified)?;
-        let sub = answer.body.get("sub").and_then(Value::as_str);
-        let user = sub.and_then(UserId::new).ok_or(Unverified)?;
-        match user.server() == server && answer.status == 200 {
-            true => Ok(user),
-            false => Err(Unverified),
+        let user = answer.and_then(|answer| user(server, &answer));
+        let stranger = !self.openid.contains_key(server) && self.federation.is_some();
+        if stranger && user.as_ref().is_err_and(|why| *why != Unverified::Busy) {
+            let ticks = asked.elapsed().as_millis() / FAILURE_TICK.as_millis() + 1;
+            sleep_until(asked + FAILURE_TICK * ticks.min(2) as u32).await;
         }
+        self.stats.asked(&user);
+        user
     }
 
-    /// A call of the client-server API of `server`.
+    /// Calls the client-server API of `server`.
     pub async fn call(&self, server: &str, call: Call<'_>) -> Result<Answer, Failed> {
-        let mut known = self.config.homeservers.iter();
-        let (_, base) = known
-            .find(|(name, _)| name.as_str() == server)
-            .ok_or(Failed)?;
-        let base = base.uri().to_string();
-        let uri = format!("{}{}", base.trim_end_matches('/'), call.path_and_query);
-        let mut request = Request::builder().method(call.method).uri(uri);
-        if let Some(token) = call.token {
-            request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
-        }
-        let body = call
-            .body
-            .map_or(Body::empty(), |body| Body::from(body.to_string()));
-        let request = request
-            .header(header::CONTENT_TYPE, "application/json")
-            .body(body)
-            .map_err(|_| Failed)?;
-        let response = tokio::time::timeout(TIMEOUT, self.client.request(request));
-        let response = response.await.map_err(|_| Failed)?.map_err(|_| Failed)?;
-        let status = response.status().as_u16();
-        let body = axum::body::to_bytes(Body::new(response.into_body()), 65536);
-        let body = body.await.map_err(|_| Failed)?;
-        let body: Value = serde_json::from_slice(&body).unwrap_or_default();
-        let retry_after = body.get("retry_after_ms").and_then(Value::as_u64);
-        Ok(Answer {
-            status,
-            body,
-            retry_after: retry_after.map(Duration::from_millis),
-        })
+        let question = Question {
+            method: call.method,
+            path: &call.path_and_query,
+            token: call.token,
+            body: call.body.map(|body| body.to_string().into_bytes()),
+        };
+        let response = match (self.client.get(server), &self.federation) {
+            (Some(door), _) => in_time(self.configured(door, question)).await,
+            (None, Some(federation)) => in_time(federation.call(server, question)).await,
+            (None, None) => Err(Failed::NotAllowed),
+        };
+        self.stats.called(&response);
+        response.map(|response| Answer::new(&response))
+    }
+
+    async fn configured(&self, door: &Door, question: Question<'_>) -> Result<Response, Failed> {
+        let _turn = door.gate.turn().await?;
+        Ok(self.pool.ask(&door.base, question).await?)
     }
 }
+
+impl Federation {
+    async fn question(
+        &self,
+        server: &str,
+        question: Question<'_>,
+        asker: IpAddr,
+    ) -> Result<Response, Failed> {
+        let ask = async {
+            let place = self.discovery.federation(server).await;
+            let place = place.ok_or(Trouble::Unreachable)?;
+            self.discovery.world.ask(&place, question).await
+        };
+        Ok(self.questions.visit(server, Some(asker), ask).await??)
+    }
+
+    async fn call(&self, server: &str, question: Question<'_>) -> Result<Response, Failed> {
+        let ask = async {
+            let base = self.discovery.client(server).await;
+            let base = base.ok_or(Trouble::Unreachable)?;
+            let place = self.discovery.place_of(&base).await;
+            let place = place.ok_or(Trouble::Unreachable)?;
+            let uri = below(&base, question.path).ok_or(Trouble::Unreachable)?;
+            let path = uri.path_and_query().map_or("/", |path| path.as_str());
+            self.discovery
+                .world
+                .ask(&place, Question { path, ..question })
+                .await
+        };
+        Ok(self.calls.visit(server, None, ask).await??)
+    }
+}
+
+impl Answer {
+    fn new(response: &Response) -> Self {
+        let body: Value = serde_json::from_slice(&response.body).unwrap_or_default();
+        let header = response.headers.get(RETRY_AFTER);
+        let seconds = header.and_then(|value| value.to_str().ok()?.parse().ok());
+        // The older way to say it; Synapse has both.
+        let millis = || {
+            body.get("retry_after_ms")?
+                .as_u64()
+                .map(Duration::from_millis)
+        };
+        let retry_after = seconds.map(Duration::from_secs).or_else(millis);
+        Self {
+            status: response.status.as_u16(),
+            retry_after: retry_after.map(|wait| wait.min(RETRY_AFTER_MAX)),
+            body,
+        }
+    }
+}
+
+impl fmt::Debug for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Answer({})", self.status)
+    }
+}
+
+impl fmt::Display for Unverified {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the OpenID token could not be verified")
+    }
+}
+
+impl From<Failed> for Unverified {
+    fn from(failed: Failed) -> Self {
+        match failed {
+            Failed::NotAllowed => Self::NotAllowed,
+            Failed::Unreachable => Self::Unreachable,
+            Failed::Timeout => Self::Timeout,
+            Failed::Busy => Self::Busy,
+        }
+    }
+}
+
+impl From<Trouble> for Failed {
+    fn from(trouble: Trouble) -> Self {
+        match trouble {
+            Trouble::Unreachable => Self::Unreachable,
+            Trouble::Timeout => Self::Timeout,
+        }
+    }
+}
+
+impl From<Busy> for Failed {
+    fn from(_: Busy) -> Self {
+        Self::Busy
+    }
+}
+
+fn doors(servers: &ServerMap) -> HashMap<String, Door> {
+    let door = |url: &crate::config::WebUrl| Door {
+        base: url.uri(),
+        gate: Gate::new(TURNS, WAITING),
+    };
+    let servers = servers.iter();
+    servers
+        .map(|(name, url)| (name.as_str().to_owned(), door(url)))
+        .collect()
+}
+
+async fn in_time<E: From<Failed>>(
+    asking: impl Future<Output = Result<Response, Failed>>,
+) -> Result<Response, E> {
+    let answer = timeout(TOTAL_TIME, asking).await;
+    Ok(answer.map_err(|_| Failed::Timeout).flatten()?)
+}
+
+/// Who an answer vouches for. A server can only do so for its own users: else any of them could
+/// for anyone (GHSA-rq24-fh66-rq7x).
+fn user(server: &str, answer: &Response) -> Result<UserId, Unverified> {
+    #[derive(Deserialize)]
+    struct Holder {
+        sub: String,
+    }
+    if answer.status != StatusCode::OK {
+        return Err(Unverified::Refused);
+    }
+    let holder: Result<Holder, _> = serde_json::from_slice(&answer.body);
+    let Holder { sub } = holder.map_err(|_| Unverified::Refused)?;
+    UserId::new(&sub)
+        .filter(|user| user.server() == server)
+        .ok_or(Unverified::ForeignSub)
+}
+
+#[cfg(test)]
+#[path = "homeservers_tests.rs"]
+mod tests;

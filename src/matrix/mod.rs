@@ -8,7 +8,17 @@
 //! those that Matrix's server discovery finds. What is not here: routes and tokens (`signal`),
 //! rooms and participants.
 
+mod address;
+mod bulkhead;
+mod cache;
+mod discovery;
+mod fetch;
 pub mod homeservers;
 pub mod leaves;
 pub mod name;
+mod names;
 pub mod registration;
+mod stats;
+mod trust;
+
+pub use stats::Stats;
