@@ -35,6 +35,9 @@ const SERVICES: [&str; 2] = ["_matrix-fed._tcp", "_matrix._tcp"];
 /// Hosts of a service that are looked up; further ones are not.
 const TARGETS: usize = 4;
 
+/// What no weight counts as, beside others: hardly ever chosen.
+const WEIGHT_OF_ZERO: f64 = 0.01;
+
 /// Redirects of a `.well-known` that are followed.
 const REDIRECTS: usize = 5;
 
@@ -257,9 +260,13 @@ fn bracketed(ip: IpAddr) -> String {
 /// the service is not there.
 fn in_order(mut services: Vec<Service>) -> Vec<Service> {
     services.retain(|service| !matches!(&*service.host, "" | "."));
-    // A large weight makes a large random number likely; the largest comes first.
-    let luck = |service: &Service| fastrand::u64(..=u64::from(service.weight) * 1000);
-    services.sort_by_cached_key(|service| (service.priority, u64::MAX - luck(service)));
+    // Who has the larger weight waits less on average: the first of two to come is either as often
+    // as the weights say.
+    let wait = |service: &Service| {
+        let weight = f64::from(service.weight).max(WEIGHT_OF_ZERO);
+        (-fastrand::f64().ln() / weight * 1e12) as u64
+    };
+    services.sort_by_cached_key(|service| (service.priority, wait(service)));
     services
 }
 
@@ -353,5 +360,4 @@ fn text(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
 }
 
 #[cfg(test)]
-#[path = "discovery_tests.rs"]
 mod tests;

@@ -354,5 +354,4 @@ fn user(server: &str, answer: &Response) -> Result<UserId, Unverified> {
 }
 
 #[cfg(test)]
-#[path = "homeservers_tests.rs"]
 mod tests;

@@ -44,7 +44,7 @@ pub struct Names {
 
 /// Addresses by host, and hosts by service.
 #[cfg(test)]
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Book {
     pub addresses: std::collections::HashMap<String, Vec<IpAddr>>,
     pub services: std::collections::HashMap<String, Vec<Service>>,
