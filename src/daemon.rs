@@ -231,7 +231,12 @@ impl Daemon {
             rooms: config.limits.rooms,
         };
         let directory = Arc::new(Directory::new(posts, limits));
-        let stats = Arc::new(Stats::default());
+        let matrix = Matrix::new(&config).map_err(Error::Matrix)?;
+        let homeservers = matrix.as_ref().map(Matrix::stats).cloned();
+        let stats = Arc::new(Stats {
+            homeservers: homeservers.unwrap_or_default(),
+            ..Stats::default()
+        });
         let (posts, webhooks) = webhook::start(&config, &stats).map_err(Error::Webhook)?;
         let (events, listening) = Events::new(posts);
         let mut workers = Vec::new();
@@ -260,7 +265,7 @@ impl Daemon {
         let doors = Doors {
             http: listeners.http,
             control: listeners.control,
-            matrix: Matrix::new(&config).map_err(Error::Matrix)?,
+            matrix,
             events: listening,
         };
         let signal = tokio::spawn(signal::serve(

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::homeservers::{Failed, Unverified};
 
-/// Counters from the start of the process. The first eight are questions who holds a token.
+/// Counters from the start of the process. The first seven are questions who holds a token.
 #[derive(Debug, Default)]
 pub struct Stats {
     /// Answered with a user.

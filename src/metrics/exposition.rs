@@ -39,6 +39,7 @@ pub fn families(reports: &[Report], signal: &Stats) -> Vec<MetricFamily> {
     page.load(reports);
     page.signal(signal);
     page.servers(signal, &worker);
+    page.homeservers(signal);
     page.refusals(signal);
     page.into_families()
 }
@@ -443,6 +444,42 @@ impl Page {
                 read(&signal.webhooks_failed),
                 read(&signal.webhooks_dropped) + worker.events_lost,
             ],
+        );
+    }
+
+    fn homeservers(&mut self, signal: &Stats) {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let stats = &signal.homeservers;
+        self.counters(
+            "matrix_openid_total",
+            "OpenID tokens of Matrix users, by what asking their homeserver came to.",
+            (
+                "outcome",
+                &[
+                    "verified",
+                    "refused",
+                    "unreachable",
+                    "timeout",
+                    "foreign",
+                    "not_allowed",
+                    "busy",
+                ],
+            ),
+            &[
+                read(&stats.verified),
+                read(&stats.refused),
+                read(&stats.unreachable),
+                read(&stats.timeouts),
+                read(&stats.foreign),
+                read(&stats.not_allowed),
+                read(&stats.busy),
+            ],
+        );
+        self.counters(
+            "matrix_calls_total",
+            "Calls of homeservers' client-server APIs, by whether an answer came.",
+            ("outcome", &["answered", "failed"]),
+            &[read(&stats.calls), read(&stats.calls_failed)],
         );
     }
 

@@ -1,5 +1,6 @@
 //! What signalling counts. Plain numbers: the metrics page reads them, nothing else does.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::media::message::Refusal;
@@ -66,6 +67,8 @@ pub struct Stats {
     pub matrix_requests: AtomicU64,
     /// Requests of Matrix users and their homeserver that were refused or failed.
     pub matrix_refusals: AtomicU64,
+    /// What asking homeservers came to.
+    pub homeservers: Arc<crate::matrix::Stats>,
     /// Participants removed because they left the Matrix room, or were made to.
     pub members_removed: AtomicU64,
     /// Entrusted leaves that the homeserver was told to wait with.

@@ -34,7 +34,7 @@ use tokio::sync::watch;
 use super::Signal;
 use crate::config::{Config, Secret};
 use crate::directory::events::Listening;
-use crate::matrix::homeservers::Homeservers;
+use crate::matrix::homeservers::{Homeservers, escaped};
 use crate::matrix::leaves::store::Store;
 use crate::matrix::registration::Registration;
 use leaving::Office;
@@ -144,6 +144,11 @@ impl Matrix {
 }
 
 impl Matrix {
+    /// What asking homeservers comes to.
+    pub fn stats(&self) -> &Arc<crate::matrix::Stats> {
+        self.homeservers.stats()
+    }
+
     /// What the task that keeps leaves begins with; once.
     pub(super) fn take_leaving(&mut self) -> Option<leaving::Start> {
         self.leaving.take()
@@ -174,13 +179,6 @@ pub(super) fn start(
     if service.is_some() {
         tokio::spawn(members::watch(signal.clone(), stop.clone()));
     }
-}
-
-/// A text as part of a path or a query.
-fn escaped(text: &str) -> String {
-    // The form encoding, but for the blank, is one of percent signs.
-    let escaped: String = form_urlencoded::byte_serialize(text.as_bytes()).collect();
-    escaped.replace('+', "%20")
 }
 
 /// The routes of those who come themselves. They have CORS headers of their own: upstream's.
