@@ -32,9 +32,10 @@ def _free_udp():
 class Daemon:
     """`async with Daemon(toml=...) as daemon:` - ready inside, ended by its own pid after."""
 
-    def __init__(self, toml="", workers=1):
+    def __init__(self, toml="", workers=1, within=None):
         self.toml = toml
         self.workers = workers
+        self.within = within  # a namespace: then its addresses are there
 
     async def __aenter__(self):
         http, metrics = _free_tcp(), _free_tcp()
@@ -50,8 +51,11 @@ class Daemon:
             self.config.write(self.toml)
             self.config.flush()
             arguments += ["--config", self.config.name]
+        command = [os.environ["TEST_BIN"], *arguments]
+        if self.within:
+            command = self.within.command(command)
         self.process = await asyncio.create_subprocess_exec(
-            os.environ["TEST_BIN"], *arguments, stdout=self.log, stderr=self.log)
+            *command, stdout=self.log, stderr=self.log)
         deadline = time.monotonic() + 10
         while not await asyncio.to_thread(self._ready):
             if self.process.returncode is not None or time.monotonic() > deadline:
@@ -61,6 +65,8 @@ class Daemon:
 
     def _ready(self):
         try:
+            if self.within:
+                return self.within.get(f"{self.metrics}/readyz")[0] == 200
             return urllib.request.urlopen(f"{self.metrics}/readyz", timeout=1).status == 200
         except OSError:
             return False

@@ -28,5 +28,6 @@ import test_dual  # noqa: E402,F401
 import test_api  # noqa: E402,F401
 import test_control  # noqa: E402,F401
 import test_webhook  # noqa: E402,F401
+import test_discovery  # noqa: E402,F401
 
 sys.exit(bool(asyncio.run(harness.run("wire", probe.close_all))))
