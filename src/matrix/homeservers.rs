@@ -2,7 +2,7 @@
 //!
 //! Configured homeservers are asked where the configuration says, by `http` too and on loopback.
 //! Others only with federation: where discovery finds them on the public internet, by `https`, and
-//! in numbers that leave everyone else room ([`bulkhead`](super::bulkhead)). What comes back is
+//! in numbers that leave everyone else room (`bulkhead`). What comes back is
 //! small or refused. Neither addresses nor names, tokens or answers are ever logged.
 
 use std::collections::HashMap;

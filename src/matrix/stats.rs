@@ -22,12 +22,34 @@ pub struct Stats {
     /// Not asked: too many questions are under way.
     pub busy: AtomicU64,
     /// Calls of client-server APIs that were answered, whatever the answer.
-    pub calls: AtomicU64,
+    pub calls_answered: AtomicU64,
     /// Calls of client-server APIs without an answer.
     pub calls_failed: AtomicU64,
 }
 
 impl Stats {
+    /// Questions who holds a token, by outcome.
+    pub fn tokens(&self) -> ([&'static str; 7], [u64; 7]) {
+        let all = [
+            ("verified", &self.verified),
+            ("refused", &self.refused),
+            ("unreachable", &self.unreachable),
+            ("timeout", &self.timeouts),
+            ("foreign", &self.foreign),
+            ("not_allowed", &self.not_allowed),
+            ("busy", &self.busy),
+        ];
+        (
+            all.map(|(outcome, _)| outcome),
+            all.map(|(_, counter)| read(counter)),
+        )
+    }
+
+    /// Calls that were answered, and those that were not.
+    pub fn calls(&self) -> [u64; 2] {
+        [read(&self.calls_answered), read(&self.calls_failed)]
+    }
+
     pub(super) fn asked<T>(&self, outcome: &Result<T, Unverified>) {
         count(match outcome {
             Ok(_) => &self.verified,
@@ -42,10 +64,14 @@ impl Stats {
 
     pub(super) fn called<T>(&self, outcome: &Result<T, Failed>) {
         count(match outcome {
-            Ok(_) => &self.calls,
+            Ok(_) => &self.calls_answered,
             Err(_) => &self.calls_failed,
         });
     }
+}
+
+fn read(counter: &AtomicU64) -> u64 {
+    counter.load(Ordering::Relaxed)
 }
 
 fn count(counter: &AtomicU64) {

@@ -1,6 +1,6 @@
 //! Whose certificates of homeservers are taken: those the host trusts, and one file beside them.
 //!
-//! Roots are read when something can need them; a daemon whose homeserver is on loopback needs none.
+//! Roots are read when something can need them: not for a homeserver at an `http` address.
 
 use std::io;
 use std::path::Path;

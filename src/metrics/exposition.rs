@@ -448,38 +448,18 @@ impl Page {
     }
 
     fn homeservers(&mut self, signal: &Stats) {
-        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let stats = &signal.homeservers;
+        let (outcomes, tokens) = signal.homeservers.tokens();
         self.counters(
             "matrix_openid_total",
             "OpenID tokens of Matrix users, by what asking their homeserver came to.",
-            (
-                "outcome",
-                &[
-                    "verified",
-                    "refused",
-                    "unreachable",
-                    "timeout",
-                    "foreign",
-                    "not_allowed",
-                    "busy",
-                ],
-            ),
-            &[
-                read(&stats.verified),
-                read(&stats.refused),
-                read(&stats.unreachable),
-                read(&stats.timeouts),
-                read(&stats.foreign),
-                read(&stats.not_allowed),
-                read(&stats.busy),
-            ],
+            ("outcome", &outcomes),
+            &tokens,
         );
         self.counters(
             "matrix_calls_total",
             "Calls of homeservers' client-server APIs, by whether an answer came.",
             ("outcome", &["answered", "failed"]),
-            &[read(&stats.calls), read(&stats.calls_failed)],
+            &signal.homeservers.calls(),
         );
     }
 
