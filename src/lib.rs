@@ -63,6 +63,7 @@
 //! |---|---|
 //! | the wrong person gets in, or not the right one | `signal/grant.rs`, `signal/livekit/join.rs` |
 //! | the same, for an older client | `signal/livekit/query.rs` |
+//! | a Matrix user is not believed, a homeserver not found | `matrix/homeservers.rs` and below |
 //! | an HTTP status, CORS, a connection cut early | `signal/http.rs`, `signal/livekit/mod.rs` |
 //! | a message is missing or misread | `signal/livekit/wire.rs` (out), `request.rs` (in) |
 //! | somebody is thrown out, is there twice, rooms that stay | `media/room.rs` |

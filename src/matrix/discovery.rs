@@ -22,7 +22,7 @@ use hyper::{StatusCode, Uri};
 use serde::Deserialize;
 
 use super::cache::Cache;
-use super::fetch::{Fetcher, Place, Question, Response, Trouble};
+use super::fetch::{Fetcher, Place, Question, Response, TOTAL_TIME, Trouble};
 use super::names::{Names, Service};
 use crate::config::is_server_name;
 
@@ -44,6 +44,7 @@ const REDIRECTS: usize = 5;
 /// What a `.well-known` may take with all its redirects. It leaves time for the server itself,
 /// because a host whose port 443 is silent may still have one.
 const WELL_KNOWN_TIME: Duration = Duration::from_secs(5);
+const _: () = assert!(WELL_KNOWN_TIME.as_secs() < TOTAL_TIME.as_secs());
 
 /// How long a delegation is remembered: at least and at most, if the answer doesn't say, and if
 /// there is none.

@@ -36,7 +36,7 @@ use super::address::is_public;
 pub const TOTAL_TIME: Duration = Duration::from_secs(10);
 
 /// How long TCP and TLS may take together, over all addresses of a place.
-const CONNECT_TIME: Duration = Duration::from_secs(3);
+pub const CONNECT_TIME: Duration = Duration::from_secs(3);
 
 /// How much later than the one before an address is tried (RFC 8305, 5).
 const STAGGER: Duration = Duration::from_millis(250);

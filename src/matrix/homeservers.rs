@@ -22,7 +22,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::Stats;
 use super::bulkhead::{Bounds, Busy, Gate, Strangers};
 use super::discovery::{Discovery, Internet, World};
-use super::fetch::{Fetcher, Pool, Question, Response, TOTAL_TIME, Trouble, below};
+use super::fetch::{CONNECT_TIME, Fetcher, Pool, Question, Response, TOTAL_TIME, Trouble, below};
 use super::name::UserId;
 use super::names::Names;
 use super::trust;
@@ -54,6 +54,7 @@ const CALLS: Bounds = Bounds {
 /// Failures about strangers are told when this, or twice this, has passed. A closed port, a silent
 /// one, and one with something else behind look alike then: longer than a connection may take.
 const FAILURE_TICK: Duration = Duration::from_secs(5);
+const _: () = assert!(FAILURE_TICK.as_secs() > CONNECT_TIME.as_secs());
 
 /// Bytes of an OpenID token that is asked about; Synapse's have 18.
 const TOKEN_BYTES: usize = 2048;
