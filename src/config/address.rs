@@ -75,7 +75,8 @@ impl Parameter for ServerMap {
             Value::Table(_) => return Err(format!("has more than {LIST_MAX} entries")),
             _ => {
                 return Err(format!(
-                    "{value} is not a table; write {{ \"example.org\" = \"http://127.0.0.1:8008\" }}"
+                    "{value} is not a table; write \
+                     {{ \"example.org\" = \"http://127.0.0.1:8008\" }}"
                 ));
             }
         };
@@ -199,7 +200,8 @@ impl Parameter for PathPrefix {
                 Ok(Self(path.to_owned()))
             }
             _ => Err(format!(
-                "{value} is no beginning of a path; write \"/livekit/jwt\", without a slash at the end"
+                "{value} is no beginning of a path; write \"/livekit/jwt\", without a slash at \
+                 the end"
             )),
         }
     }

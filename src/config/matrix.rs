@@ -77,7 +77,8 @@ impl Config {
         }
         if matrix.insecure_skip_verify.is_some() && !matrix.skips_verification() {
             let message = format!(
-                "would let anyone pass for any homeserver; to do it all the same, write {INSECURE:?}"
+                "would let anyone pass for any homeserver; to do it all the same, \
+                 write {INSECURE:?}"
             );
             refuse("insecure_skip_verify", &message);
         }

@@ -436,9 +436,9 @@ pub fn seal(
         .expect("texts and numbers are JSON, and any secret signs HS256")
 }
 
-/// The same JSON in which only characters are left whose base64url is plain base64 too. Element Call
-/// reads its token with `atob`, which throws on the two letters that differ; within ASCII these
-/// come from `>`, `?`, `~` and DEL only, and those stand in strings only.
+/// The same JSON in which only characters are left whose base64url is plain base64 too. Element
+/// Call reads its token with `atob`, which throws on the two letters that differ; within ASCII
+/// these come from `>`, `?`, `~` and DEL only, and those stand in strings only.
 fn for_atob(json: &str) -> String {
     let mut safe = String::with_capacity(json.len());
     for c in json.chars() {

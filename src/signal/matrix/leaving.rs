@@ -315,7 +315,11 @@ impl Keeper {
             });
         }
         for key in ended {
-            tracing::warn!(identity = ?key.1, "a leave was given up: its homeserver does not take it");
+            let identity = &key.1;
+            tracing::warn!(
+                ?identity,
+                "a leave was given up: its homeserver does not take it"
+            );
             Stats::count(&self.signal.stats.leaves_given_up);
             self.forget(&key);
         }
