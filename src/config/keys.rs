@@ -126,7 +126,7 @@ fn beside(place: &Place, file: &Path) -> PathBuf {
     directory.map_or_else(|| file.to_owned(), |directory| directory.join(file))
 }
 
-fn read_file(path: &Path) -> io::Result<String> {
+pub(super) fn read_file(path: &Path) -> io::Result<String> {
     let mut text = String::new();
     let length = File::open(path)?
         .take(SECRET_FILE_BYTES_MAX)
@@ -137,7 +137,7 @@ fn read_file(path: &Path) -> io::Result<String> {
     Ok(text)
 }
 
-fn exposed(path: &Path, what: &str) -> Option<String> {
+pub(super) fn exposed(path: &Path, what: &str) -> Option<String> {
     let metadata = fs::metadata(path).ok()?;
     let open = metadata.is_file() && metadata.permissions().mode() & 0o004 != 0;
     open.then(|| {

@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use toml::{Spanned, Value};
 
+use super::alias;
 use super::error::{Error, Problem};
 use super::keys::{self, Keys};
 use super::value::Parameter;
@@ -41,7 +42,7 @@ pub struct Sources<'a> {
     pub dev: bool,
     /// The configuration file.
     pub file: Option<&'a Path>,
-    /// The environment: names and values. Only names with `STELLWERK_` matter.
+    /// The environment: names and values. Only names with `STELLWERK_` or `LIVEKIT_` matter.
     pub env: Vec<(String, String)>,
     /// The command line.
     pub overrides: Overrides,
@@ -108,7 +109,8 @@ impl Sources<'_> {
             .filter_map(|(name, value)| {
                 let name = name.into_string().ok()?;
                 let value = value.to_string_lossy().into_owned();
-                name.starts_with(ENV_PREFIX).then_some((name, value))
+                let ours = name.starts_with(ENV_PREFIX) || name.starts_with(alias::PREFIX);
+                ours.then_some((name, value))
             })
             .collect()
     }
@@ -141,7 +143,9 @@ impl Layers {
         if let Some(path) = sources.file {
             layers.add_file(path, known)?;
         }
+        layers.add_aliases(&sources.env);
         layers.add_env(&sources.env, known);
+        layers.imply_federation(&sources.env);
         layers.add_overrides(&sources.overrides);
         Ok(layers)
     }
@@ -226,7 +230,17 @@ impl Layers {
         entries.map(|(key, entry)| (key.as_str(), entry))
     }
 
-    fn set(&mut self, section: &str, key: &str, value: Value, place: Place) {
+    /// Notes a problem with what stands at `place` as a whole.
+    pub fn complain(&mut self, place: &Place, message: String) {
+        self.problems.push(Problem::new(place, "", "", message));
+    }
+
+    /// Notes what can be lived with.
+    pub fn worry(&mut self, place: &Place, message: String) {
+        self.concerns.push(Problem::new(place, "", "", message));
+    }
+
+    pub fn set(&mut self, section: &str, key: &str, value: Value, place: Place) {
         let section = self.entries.entry(section.to_owned()).or_default();
         section.insert(key.to_owned(), Entry { value, place });
     }
@@ -287,7 +301,7 @@ impl Layers {
                 let names = known.iter().map(|(section, key, _)| env_name(section, key));
                 let remedy = nearest(name, names, "unset it");
                 let message = format!("is no parameter; {remedy}");
-                self.problems.push(Problem::new(&place, "", "", message));
+                self.complain(&place, message);
             }
         }
     }
@@ -304,7 +318,7 @@ impl Layers {
                 }
                 None => {
                     let message = "has an entry without a colon; write \"name:secret\"".to_owned();
-                    self.problems.push(Problem::new(place, "", "", message));
+                    self.complain(place, message);
                 }
             }
         }

@@ -6,6 +6,7 @@
 //! and for `config show --effective`. What is not here: reloading, and what the values do.
 
 mod address;
+mod alias;
 mod error;
 mod keys;
 mod layer;
