@@ -71,3 +71,168 @@ fn a_registration_needs_one_homeserver() {
         text(&output.stderr)
     );
 }
+
+/// The sample of Element Call's own documentation, in its shape.
+const SMALL: &str = "\
+port: 7880
+bind_addresses:
+  - \"0.0.0.0\"
+rtc:
+  tcp_port: 7881
+  port_range_start: 50100
+  port_range_end: 50200
+  use_external_ip: false
+room:
+  auto_create: false
+logging:
+  level: info
+turn:
+  enabled: false
+  domain: localhost
+  cert_file: \"\"
+  key_file: \"\"
+  tls_port: 5349
+  udp_port: 443
+  external_tls: true
+keys:
+  devkey: \"0123456789abcdef0123456789abcdef\"
+";
+
+/// Much of what can be said, as a deployment in Kubernetes says it.
+const LARGE: &str = "\
+port: 7880
+prometheus_port: 6789
+logging:
+  level: warn
+  pion_level: error
+  json: true
+rtc:
+  tcp_port: 30001
+  udp_port: 30002
+  use_external_ip: true
+  stun_servers: [stun.example.org:3478]
+  congestion_control:
+    enabled: true
+    allow_pause: true
+redis:
+  address: redis:6379
+  password: hunter2
+room:
+  auto_create: false
+  empty_timeout: 600
+  departure_timeout: 30
+  max_participants: 50
+  enable_remote_unmute: true
+  enabled_codecs:
+    - mime: audio/opus
+    - mime: audio/red
+    - mime: video/VP8
+    - mime: video/rtx
+limit:
+  num_tracks: 100
+  max_attributes_size: 4096
+webhook:
+  api_key: matrix
+  urls: [\"https://hooks.example.org/livekit\"]
+turn:
+  enabled: true
+  domain: turn.example.org
+  tls_port: 443
+keys:
+  matrix: \"0123456789abcdef0123456789abcdef\"
+";
+
+fn import(text_of_file: &str) -> (String, String) {
+    use std::io::Write;
+    let mut child = Command::new(env!("CARGO_BIN_EXE_stellwerk"))
+        .args(["import-livekit", "-"])
+        .env_clear()
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    let mut input = child.stdin.take().expect("piped");
+    input.write_all(text_of_file.as_bytes()).expect("it reads");
+    drop(input);
+    let output = child.wait_with_output().expect("it ends");
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    (text(&output.stdout), text(&output.stderr))
+}
+
+/// What `check-config` says of a file with this text.
+fn check(name: &str, toml: &str) -> Output {
+    use std::os::unix::fs::PermissionsExt;
+    let path = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    std::fs::write(&path, toml).expect("a writable target directory");
+    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).expect("our own file");
+    let output = stellwerk(&["check-config", path.to_str().expect("a plain name")], &[]);
+    let _ = std::fs::remove_file(&path);
+    output
+}
+
+#[test]
+fn a_configuration_of_livekit_becomes_one_of_ours() {
+    let (toml, notes) = import(SMALL);
+    let checked = check("small.toml", &toml);
+    assert!(
+        checked.status.success(),
+        "{}\n{toml}",
+        text(&checked.stderr)
+    );
+    for line in [
+        "listen = [\"0.0.0.0:7880\"]",
+        "port = 50100",
+        "auto_create = false",
+    ] {
+        assert!(toml.lines().any(|it| it == line), "no {line:?} in\n{toml}");
+    }
+    for path in ["rtc.tcp_port", "rtc.port_range_end"] {
+        assert!(
+            notes.contains(&format!("-: {path}: ")),
+            "no {path} in\n{notes}"
+        );
+    }
+    assert_eq!(notes.lines().count(), 2, "{notes}");
+}
+
+#[test]
+fn everything_of_a_large_one_is_taken_or_named() {
+    let (toml, notes) = import(LARGE);
+    let checked = check("large.toml", &toml);
+    assert!(
+        checked.status.success(),
+        "{}\n{toml}",
+        text(&checked.stderr)
+    );
+    for line in [
+        "listen = \"127.0.0.1:6789\"",
+        "level = \"warn\"",
+        "format = \"json\"",
+        "port = 30002",
+        "pause_video = true",
+        "empty_timeout = \"600s\"",
+        "departure_timeout = \"30s\"",
+        "participants_per_room = 50",
+        "remote_unmute = true",
+        "codecs = [\"opus\", \"red\", \"vp8\"]",
+        "attributes_bytes = 4096",
+        "urls = [\"https://hooks.example.org/livekit\"]",
+        "key = \"matrix\"",
+    ] {
+        assert!(toml.lines().any(|it| it == line), "no {line:?} in\n{toml}");
+    }
+    for path in [
+        "redis",
+        "rtc.use_external_ip",
+        "rtc.stun_servers",
+        "limit.num_tracks",
+        "turn",
+    ] {
+        assert!(
+            notes.contains(&format!("-: {path}: ")),
+            "no {path} in\n{notes}"
+        );
+    }
+    assert!(!notes.contains("hunter2"));
+}

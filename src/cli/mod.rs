@@ -2,6 +2,7 @@
 
 mod config;
 mod ctl;
+mod import;
 mod log;
 mod matrix;
 mod serve;
@@ -39,6 +40,8 @@ pub enum Command {
     /// Print what a Matrix homeserver needs.
     #[command(subcommand)]
     Matrix(matrix::Matrix),
+    /// Turn a configuration of livekit-server into one of ours, and say what has no equivalent.
+    ImportLivekit(import::Import),
 }
 
 /// Why a command failed, and the exit code that says so.
@@ -94,6 +97,7 @@ pub fn run(command: Command) -> ExitCode {
         Command::CheckConfig(check) => check.run(),
         Command::Config(config) => config.run(),
         Command::Matrix(matrix) => matrix.run(),
+        Command::ImportLivekit(import) => import.run(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
