@@ -40,6 +40,7 @@ pub fn families(reports: &[Report], signal: &Stats) -> Vec<MetricFamily> {
     page.signal(signal);
     page.servers(signal, &worker);
     page.homeservers(signal);
+    page.matrix(signal);
     page.refusals(signal);
     page.into_families()
 }
@@ -443,6 +444,32 @@ impl Page {
                 read(&signal.webhooks_delivered),
                 read(&signal.webhooks_failed),
                 read(&signal.webhooks_dropped) + worker.events_lost,
+            ],
+        );
+    }
+
+    fn matrix(&mut self, signal: &Stats) {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        self.counters(
+            "matrix_requests_total",
+            "Requests of Matrix users and their homeserver, by outcome.",
+            ("outcome", &["ok", "error"]),
+            &[read(&signal.matrix_requests), read(&signal.matrix_refusals)],
+        );
+        self.counter(
+            "matrix_members_removed_total",
+            "Participants removed because they are not in the Matrix room any more.",
+            read(&signal.members_removed),
+        );
+        self.counters(
+            "matrix_leaves_total",
+            "What was done about leaves that clients have entrusted.",
+            ("deed", &["restarted", "sent", "retried", "given_up"]),
+            &[
+                read(&signal.leaves_restarted),
+                read(&signal.leaves_sent),
+                read(&signal.leave_failures),
+                read(&signal.leaves_given_up),
             ],
         );
     }
