@@ -10,6 +10,7 @@
 )]
 
 mod exposition;
+mod matrix;
 mod page;
 
 use std::convert::Infallible;
