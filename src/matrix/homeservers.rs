@@ -57,7 +57,7 @@ const FAILURE_TICK: Duration = Duration::from_secs(5);
 const _: () = assert!(FAILURE_TICK.as_secs() > CONNECT_TIME.as_secs());
 
 /// Bytes of an OpenID token that is asked about; Synapse's have 18.
-const TOKEN_BYTES: usize = 2048;
+pub const TOKEN_BYTES: usize = 2048;
 
 /// The longest wait that a homeserver may ask for.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);

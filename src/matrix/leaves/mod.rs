@@ -174,7 +174,7 @@ impl Leaves {
     }
 
     /// Everybody who has.
-    pub fn keys(&self) -> impl Iterator<Item = &Key> {
+    pub fn keys(&self) -> impl ExactSizeIterator<Item = &Key> {
         self.by_key.keys()
     }
 

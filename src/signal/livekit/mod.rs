@@ -83,7 +83,7 @@ fn is_off(signal: &Signal, uri: &Uri) -> bool {
 
 async fn check(signal: &Signal, uri: &Uri, headers: &HeaderMap) -> Result<&'static str, Refused> {
     let admission = join::admit(signal, uri, headers)?;
-    members::admit(signal, &admission.grant).await?;
+    members::check(signal, &admission.grant).await?;
     if admission.resume.is_none() {
         signal.directory.admits(&admission.room)?;
         if !admission.create_room && !signal.directory.exists(&admission.room) {
@@ -110,7 +110,7 @@ async fn connect(
     let result = match join::admit(&signal, &uri, &headers) {
         Err(refused) => Err(refused),
         Ok(admission) => match upgrade {
-            Ok(upgrade) => match members::admit(&signal, &admission.grant).await {
+            Ok(upgrade) => match members::check(&signal, &admission.grant).await {
                 Ok(()) => join_room(&signal, admission, upgrade, slot).await,
                 Err(refused) => Err(refused.into()),
             },
@@ -160,6 +160,7 @@ async fn join_room(
     };
     // The link that is dropped then ends the stay.
     admission.check_again(signal)?;
+    members::enter(signal, &admission.grant, &admission.holder);
     tracing::info!(
         participant = ?opening.participant().sid,
         room = ?opening.room().sid,

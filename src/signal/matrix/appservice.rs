@@ -10,26 +10,23 @@ use aws_lc_rs::constant_time::verify_slices_are_equal;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Path, State};
+use axum::http::Method;
 use axum::http::header::{self, HeaderMap};
-use axum::http::{Method, StatusCode};
-use axum::response::{IntoResponse, Response};
-use axum::routing::{any, post, put};
+use axum::response::Response;
+use axum::routing::{post, put};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::issue::{Delay, Wish};
-use super::leaving::delayed_event;
+use super::issue::Wish;
+use super::leaving::{Delay, delayed_event};
 use super::members::Membership;
 use super::refusal::{self, Refusal};
 use super::standalone::name_of;
-use super::{Matrix, read};
+use super::{Matrix, answer, read};
 use crate::matrix::homeservers::Call;
 use crate::matrix::name::{self, UserId};
+use crate::signal::Signal;
 use crate::signal::grant::{Member, bearer};
-use crate::signal::{Signal, Stats};
-
-/// A shorter delay is refused: the leave would be sent before we could do anything about it.
-const DELAY_MIN: Duration = Duration::from_secs(10);
 
 #[derive(Deserialize)]
 struct Asked {
@@ -57,23 +54,18 @@ pub(super) fn routes() -> Router<Arc<Signal>> {
         let client = format!("/_matrix/client/{version}/rtc/livekit");
         let federation = format!("/_matrix/federation/{version}/rtc/livekit");
         router = router
-            .route(&format!("{client}/get_token"), any(get_token))
-            .route(&format!("{client}/delegate_delayed_leave"), any(delegate))
-            .route(&format!("{federation}/get_token"), any(get_token_for));
+            .route(&format!("{client}/get_token"), post(get_token))
+            .route(&format!("{client}/delegate_delayed_leave"), post(delegate))
+            .route(&format!("{federation}/get_token"), post(get_token_for));
     }
     router
         .route("/_matrix/app/v1/ping", post(ping))
         .route("/_matrix/app/v1/transactions/{id}", put(transaction))
 }
 
-async fn get_token(
-    State(signal): State<Arc<Signal>>,
-    method: Method,
-    headers: HeaderMap,
-    body: Body,
-) -> Response {
+async fn get_token(State(signal): State<Arc<Signal>>, headers: HeaderMap, body: Body) -> Response {
     let served = async {
-        let matrix = homeserver(&signal, &method, &headers)?;
+        let matrix = homeserver(&signal, &headers)?;
         let user = user(matrix, &headers)?;
         let asked = read::<Asked>(body).await?;
         let (home, _) = matrix.service.as_ref().ok_or(refusal::OFF)?;
@@ -91,12 +83,11 @@ async fn get_token(
 /// For a user of the homeserver that asked ours.
 async fn get_token_for(
     State(signal): State<Arc<Signal>>,
-    method: Method,
     headers: HeaderMap,
     body: Body,
 ) -> Response {
     let served = async {
-        let matrix = homeserver(&signal, &method, &headers)?;
+        let matrix = homeserver(&signal, &headers)?;
         let origin = text(&headers, "x-matrix-origin").ok_or(refusal::NOT_FOR_YOU)?;
         let asked = read::<Asked>(body).await?;
         let user = name_of(asked.user_id.clone(), "user_id is missing")?;
@@ -109,14 +100,9 @@ async fn get_token_for(
     answer(&signal, served.await)
 }
 
-async fn delegate(
-    State(signal): State<Arc<Signal>>,
-    method: Method,
-    headers: HeaderMap,
-    body: Body,
-) -> Response {
+async fn delegate(State(signal): State<Arc<Signal>>, headers: HeaderMap, body: Body) -> Response {
     let served = async {
-        let matrix = homeserver(&signal, &method, &headers)?;
+        let matrix = homeserver(&signal, &headers)?;
         if !matrix.takes_leaves() {
             return Err(refusal::OFF);
         }
@@ -133,7 +119,7 @@ async fn delegate(
 
 /// The homeserver tries whether we are there.
 async fn ping(State(signal): State<Arc<Signal>>, headers: HeaderMap) -> Response {
-    let served = homeserver(&signal, &Method::POST, &headers).map(|_| json!({}));
+    let served = homeserver(&signal, &headers).map(|_| json!({}));
     answer(&signal, served)
 }
 
@@ -146,7 +132,7 @@ async fn transaction(
     body: Body,
 ) -> Response {
     let served = async {
-        let matrix = homeserver(&signal, &Method::POST, &headers)?;
+        let matrix = homeserver(&signal, &headers)?;
         let body = axum::body::to_bytes(body, super::TRANSACTION_BYTES_MAX).await;
         let body = body.map_err(|_| refusal::TOO_LARGE)?;
         let read = serde_json::from_slice::<Transaction>(&body);
@@ -166,28 +152,8 @@ async fn transaction(
     answer(&signal, served.await)
 }
 
-fn answer(signal: &Signal, served: Result<Value, Refusal>) -> Response {
-    let response = match served {
-        Ok(body) => {
-            Stats::count(&signal.stats.matrix_requests);
-            refusal::answer(StatusCode::OK, &body)
-        }
-        Err(refusal) => {
-            Stats::count(&signal.stats.matrix_refusals);
-            tracing::debug!("request of the homeserver refused: {}", refusal.text);
-            refusal.into_response()
-        }
-    };
-    signal.stats.answered(response.status().as_u16());
-    response
-}
-
 /// Fails unless the homeserver asks.
-fn homeserver<'a>(
-    signal: &'a Signal,
-    method: &Method,
-    headers: &HeaderMap,
-) -> Result<&'a Matrix, Refusal> {
+fn homeserver<'a>(signal: &'a Signal, headers: &HeaderMap) -> Result<&'a Matrix, Refusal> {
     let matrix = signal.matrix.as_ref().ok_or(refusal::OFF)?;
     let (_, registration) = matrix.service.as_ref().ok_or(refusal::OFF)?;
     let token = headers.get(header::AUTHORIZATION);
@@ -195,10 +161,7 @@ fn homeserver<'a>(
     let token = token.ok_or(refusal::NO_HS_TOKEN)?;
     verify_slices_are_equal(token.as_bytes(), registration.hs_token.as_bytes())
         .map_err(|_| refusal::WRONG_HS_TOKEN)?;
-    match *method {
-        Method::POST => Ok(matrix),
-        _ => Err(refusal::ONLY_POST),
-    }
+    Ok(matrix)
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
@@ -292,12 +255,13 @@ impl Matrix {
             body: None,
         };
         let answer = self.homeservers.call(home, call).await;
-        let answer = answer.map_err(|_| refusal::MEMBERSHIP_UNKNOWN)?;
+        let answer = answer.map_err(|_| refusal::NO_ANSWER)?;
         let delay = answer.body.get("delay").and_then(Value::as_u64);
-        match (answer.status, delay.map(Duration::from_millis)) {
-            (200, Some(after)) if after >= DELAY_MIN => Ok(Delay { id, after }),
-            (200 | 400..500, _) => Err(refusal::NO_DELAY),
-            _ => Err(refusal::MEMBERSHIP_UNKNOWN),
+        let delay = delay.and_then(|ms| Delay::new(id, Duration::from_millis(ms)));
+        match answer.status {
+            200 => delay.ok_or(refusal::NO_DELAY),
+            400..500 => Err(refusal::NO_DELAY),
+            _ => Err(refusal::NO_ANSWER),
         }
     }
 }

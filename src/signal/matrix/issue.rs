@@ -27,14 +27,6 @@ pub(super) struct Wish {
     pub slot: String,
 }
 
-/// A leave that waits at the homeserver.
-#[derive(Clone)]
-pub(super) struct Delay {
-    pub id: String,
-    /// The time after which the homeserver sends it unless it is asked to wait again.
-    pub after: Duration,
-}
-
 impl Wish {
     /// The room of the call.
     pub fn room(&self) -> RoomName {
@@ -51,7 +43,14 @@ impl Matrix {
         match self.membership(&member).await {
             Membership::Joined => Ok(()),
             Membership::NotJoined => Err(refusal::NOT_JOINED),
-            Membership::Unknown => Err(refusal::MEMBERSHIP_UNKNOWN),
+            Membership::Unknown => {
+                tracing::warn!(
+                    "no token: the homeserver does not say who is in its rooms; see whether it \
+                     runs, has msc4502_enabled and the registration, or take \
+                     matrix.require_membership = false"
+                );
+                Err(refusal::MEMBERSHIP_UNKNOWN)
+            }
         }
     }
 

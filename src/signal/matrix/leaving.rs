@@ -5,6 +5,8 @@
 //! ends nothing. When the daemon stops nobody is gone, however many sessions end: clients come back
 //! to the next one.
 
+use std::collections::HashMap;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +18,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::Matrix;
-use super::issue::{Delay, Wish};
+use super::issue::Wish;
 use super::refusal::{self, Refusal};
 use crate::directory::events::Listening;
 use crate::matrix::homeservers::{Answer, Call};
@@ -42,6 +44,28 @@ const PAUSE: Duration = Duration::from_secs(2);
 
 /// A longer pause than this is not kept for others.
 const PAUSE_MAX: Duration = Duration::from_secs(10);
+
+/// Homeservers whose pace is remembered before those without a request are forgotten.
+const PACES: usize = 256;
+
+/// A shorter delay would be restarted without end, and a longer one no homeserver takes.
+const DELAY_MIN: Duration = Duration::from_secs(10);
+const DELAY_MAX: Duration = Duration::from_secs(24 * 3600);
+
+/// A leave that waits at the homeserver.
+pub(super) struct Delay {
+    id: String,
+    /// The time after which the homeserver sends it unless it is asked to wait again.
+    after: Duration,
+}
+
+impl Delay {
+    /// A leave that can be taken, unless its delay is too short or too long.
+    pub fn new(id: String, after: Duration) -> Option<Self> {
+        let is_one = (DELAY_MIN..=DELAY_MAX).contains(&after);
+        is_one.then_some(Self { id, after })
+    }
+}
 
 /// Sent by requests to the task that keeps leaves.
 pub(super) struct Entrust {
@@ -88,7 +112,7 @@ impl Matrix {
             id: delay.id,
             delay: delay.after,
         };
-        let present = is_present(signal, &key).await;
+        let present = whereabouts(signal, &key).await == Whereabouts::Active;
         let (taken, answer) = oneshot::channel();
         let entrust = Entrust {
             key,
@@ -109,19 +133,31 @@ impl Matrix {
     }
 }
 
-/// Whether the participant is in the room with media.
-async fn is_present(signal: &Arc<Signal>, (room, identity): &Key) -> bool {
+/// Where a participant is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Whereabouts {
+    /// In the room, with media.
+    Active,
+    /// In the room, and what comes of it will be heard: it connects, or is gone.
+    Connecting,
+    Gone,
+}
+
+async fn whereabouts(signal: &Arc<Signal>, (room, identity): &Key) -> Whereabouts {
     let request = RoomRequest::Participant(identity.clone());
     match signal.directory.ask(room, request).await {
-        Ok(Fact::Participant(info)) => info.state == ParticipantState::Active,
-        _ => false,
+        Ok(Fact::Participant(info)) if info.state == ParticipantState::Active => {
+            Whereabouts::Active
+        }
+        Ok(Fact::Participant(_)) => Whereabouts::Connecting,
+        _ => Whereabouts::Gone,
     }
 }
 
 /// Something that a task of ours has found out.
 enum Found {
-    /// Whether somebody is there of whom we heard to have gone.
-    Whereabouts(Key, bool),
+    /// Where somebody is who may have come or gone.
+    Whereabouts(Key, Whereabouts),
     Done(Due, Outcome),
 }
 
@@ -140,7 +176,7 @@ pub(super) async fn keep(
         store: start.store,
         tasks: JoinSet::new(),
         requests: Arc::new(Semaphore::new(REQUESTS)),
-        pace: Arc::new(Semaphore::new(1)),
+        paces: HashMap::new(),
     };
     keeper.take_up(start.found);
     loop {
@@ -177,8 +213,9 @@ struct Keeper {
     /// As many as there are leaves at most, but for those of one that is replaced.
     tasks: JoinSet<Found>,
     requests: Arc<Semaphore>,
-    /// One place: for the request that a homeserver counts by our address.
-    pace: Arc<Semaphore>,
+    /// By homeserver that counts requests by our address, with one place each. No larger than
+    /// [`PACES`] and the number of homeservers with a request.
+    paces: HashMap<String, Arc<Semaphore>>,
 }
 
 impl Keeper {
@@ -223,30 +260,36 @@ impl Keeper {
     fn put(&mut self, key: Key, leave: Leave) -> bool {
         let end = unix_now().saturating_add(leave.delay);
         let put = self.store.put(&Record { key, leave, end });
-        if let Err(error) = &put {
-            tracing::error!("a leave can't be kept over a restart, see matrix.leaves: {error}");
-        }
-        put.is_ok()
+        self.written(put)
     }
 
     fn forget(&mut self, key: &Key) {
-        let live = self.leaves.keys().count();
-        let forgotten = self.store.remove(key).and_then(|()| {
-            if !self.store.is_long(live) {
+        let removed = self.store.remove(key);
+        self.written(removed);
+    }
+
+    /// Whether a line is in the file, which is written anew when most of it is history.
+    fn written(&mut self, line: io::Result<()>) -> bool {
+        let written = line.and_then(|()| {
+            if !self.store.is_long(self.leaves.keys().len()) {
                 return Ok(());
             }
-            let (now, clock) = (unix_now(), self.clock());
-            self.store.rewrite(&self.leaves.records(clock, now))
+            let records = self.leaves.records(self.clock(), unix_now());
+            self.store.rewrite(&records)
         });
-        if let Err(error) = forgotten {
-            tracing::error!("matrix.leaves can't be written: {error}");
+        if let Err(error) = &written {
+            tracing::error!("leaves can't be kept over a restart, see matrix.leaves: {error}");
         }
+        written.is_ok()
     }
 
     fn hear(&mut self, event: &Event) {
-        let (Happened::ParticipantJoined(who) | Happened::ParticipantLeft(who)) = &event.happened
-        else {
-            return;
+        let who = match &event.happened {
+            Happened::ParticipantJoined(who)
+            | Happened::ParticipantLeft(who)
+            // Also of somebody who came back before the leave was sent, and then did not connect.
+            | Happened::ParticipantAborted(who) => who,
+            _ => return,
         };
         let key = (event.room.name.clone(), who.identity.clone());
         if !self.leaves.has(&key) {
@@ -270,16 +313,17 @@ impl Keeper {
         let signal = Arc::clone(&self.signal);
         self.tasks.spawn(async move {
             tokio::time::sleep(after).await;
-            let present = is_present(&signal, &key).await;
-            Found::Whereabouts(key, present)
+            let found = whereabouts(&signal, &key).await;
+            Found::Whereabouts(key, found)
         });
     }
 
     fn learn(&mut self, found: Found) {
         let now = self.clock();
         match found {
-            Found::Whereabouts(key, true) => self.leaves.joined(now, &key),
-            Found::Whereabouts(key, false) => self.leaves.left(now, &key),
+            Found::Whereabouts(key, Whereabouts::Active) => self.leaves.joined(now, &key),
+            Found::Whereabouts(_, Whereabouts::Connecting) => {}
+            Found::Whereabouts(key, Whereabouts::Gone) => self.leaves.left(now, &key),
             Found::Done(due, outcome) => {
                 let stats = &self.signal.stats;
                 let counter = match (due.deed, outcome) {
@@ -299,16 +343,30 @@ impl Keeper {
         }
     }
 
+    /// The turns of requests to `server`: as the application service many, else one after the
+    /// other, which is soonest through where requests are counted by address.
+    fn turns(&mut self, server: &str) -> Arc<Semaphore> {
+        let matrix = self.signal.matrix.as_ref();
+        if matrix.is_some_and(|it| it.as_token_for(server).is_some()) {
+            return Arc::clone(&self.requests);
+        }
+        if self.paces.len() >= PACES {
+            self.paces.retain(|_, pace| Arc::strong_count(pace) > 1);
+        }
+        let pace = self.paces.entry(server.to_owned());
+        Arc::clone(pace.or_insert_with(|| Arc::new(Semaphore::new(1))))
+    }
+
     /// Begins everything that is due.
     fn act(&mut self) {
         let mut ended = Vec::new();
         let now = self.clock();
         while let Some(due) = self.leaves.due(now, &mut ended) {
             let signal = Arc::clone(&self.signal);
-            let (requests, pace) = (Arc::clone(&self.requests), Arc::clone(&self.pace));
+            let turns = self.turns(due.leave.user.server());
             self.tasks.spawn(async move {
                 let outcome = match &signal.matrix {
-                    Some(matrix) => matrix.do_at_homeserver(&due, &requests, &pace).await,
+                    Some(matrix) => matrix.do_at_homeserver(&due, &turns).await,
                     None => Outcome::Gone,
                 };
                 Found::Done(due, outcome)
@@ -327,9 +385,8 @@ impl Keeper {
 }
 
 impl Matrix {
-    /// As the application service where that is the user's own homeserver's, else as anybody: then
-    /// the homeserver counts requests by our address, and one after the other is soonest through.
-    async fn do_at_homeserver(&self, due: &Due, requests: &Semaphore, pace: &Semaphore) -> Outcome {
+    /// As the application service where that is the user's own homeserver's, else as anybody.
+    async fn do_at_homeserver(&self, due: &Due, turns: &Semaphore) -> Outcome {
         let user = &due.leave.user;
         let action = match due.deed {
             Deed::Restart => "restart",
@@ -342,14 +399,11 @@ impl Matrix {
             token,
             body: Some(json!({})),
         };
-        let asked = self.homeservers.call(user.server(), call);
-        if token.is_some() {
-            let _turn = requests.acquire().await;
-            return asked.await.map_or(Outcome::Later(None), outcome);
-        }
-        let _turn = pace.acquire().await;
-        let outcome = asked.await.map_or(Outcome::Later(None), outcome);
-        if let Outcome::Later(Some(wait)) = outcome {
+        // It is never closed.
+        let _turn = turns.acquire().await;
+        let answer = self.homeservers.call(user.server(), call).await;
+        let outcome = answer.map_or(Outcome::Later(None), outcome);
+        if let (None, Outcome::Later(Some(wait))) = (token, outcome) {
             tokio::time::sleep(wait.min(PAUSE_MAX)).await;
         }
         outcome

@@ -33,6 +33,9 @@ const LOOKS_PER_SECOND: u32 = 50;
 /// Questions to the homeserver at a time.
 const QUESTIONS: usize = 16;
 
+/// How long a join waits for the homeserver; clients give it 5 s in all.
+const CHECK_TIME: Duration = Duration::from_secs(2);
+
 /// What the homeserver says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Membership {
@@ -42,27 +45,38 @@ pub(super) enum Membership {
     Unknown,
 }
 
+/// Who is where in calls.
+type Key = (RoomName, Identity);
+
+/// The stay of a participant.
+#[derive(Clone)]
+struct Stay {
+    member: Member,
+    /// Whom the token is for; not who is in the room, for some clients of old.
+    holder: Identity,
+}
+
 /// The participants whose membership counts.
 #[expect(clippy::disallowed_types, reason = "signalling is off the packet path")]
 #[derive(Default)]
 pub(super) struct Members {
-    /// No larger than the number of participants who joined within a period.
-    present: std::sync::Mutex<HashMap<(RoomName, Identity), Member>>,
+    /// Participants, and those who have gone since the last look.
+    present: std::sync::Mutex<HashMap<Key, Stay>>,
     /// Those of whom the homeserver has told something.
     doubted: std::sync::Mutex<HashSet<Member>>,
     nudge: Notify,
 }
 
 impl Members {
-    fn enter(&self, key: (RoomName, Identity), member: Member) {
+    fn enter(&self, key: Key, stay: Stay) {
         let mut present = self.present.lock().unwrap_or_else(PoisonError::into_inner);
-        present.insert(key, member);
+        present.insert(key, stay);
     }
 
     /// Has `member` looked at now, if it is in a call.
     pub fn doubt(&self, member: Member) {
         let present = self.present.lock().unwrap_or_else(PoisonError::into_inner);
-        if !present.values().any(|it| *it == member) {
+        if !present.values().any(|stay| stay.member == member) {
             return;
         }
         drop(present);
@@ -72,20 +86,21 @@ impl Members {
     }
 
     /// Those to look at, with where they are.
-    fn due(&self, all: bool) -> HashMap<Member, Vec<(RoomName, Identity)>> {
+    fn due(&self, all: bool) -> HashMap<Member, Vec<(Key, Stay)>> {
         let doubted =
             std::mem::take(&mut *self.doubted.lock().unwrap_or_else(PoisonError::into_inner));
         let present = self.present.lock().unwrap_or_else(PoisonError::into_inner);
         let mut due: HashMap<_, Vec<_>> = HashMap::new();
-        for (key, member) in present.iter() {
-            if all || doubted.contains(member) {
-                due.entry(member.clone()).or_default().push(key.clone());
+        for (key, stay) in present.iter() {
+            if all || doubted.contains(&stay.member) {
+                let places = due.entry(stay.member.clone()).or_default();
+                places.push((key.clone(), stay.clone()));
             }
         }
         due
     }
 
-    fn forget(&self, key: &(RoomName, Identity)) {
+    fn forget(&self, key: &Key) {
         let mut present = self.present.lock().unwrap_or_else(PoisonError::into_inner);
         present.remove(key);
     }
@@ -130,21 +145,36 @@ impl Matrix {
     }
 }
 
-/// Fails if the membership a token was made for has ended. Else its holder is watched from now on.
-pub(in crate::signal) async fn admit(signal: &Signal, grant: &Grant) -> Result<(), grant::Refused> {
-    let member = grant.matrix.as_ref().and_then(|call| call.member.as_ref());
-    let (Some(matrix), Some(member), Some(room)) = (&signal.matrix, member, &grant.room) else {
+/// The membership a token was made for, where it counts here.
+fn watched<'a>(signal: &'a Signal, grant: &'a Grant) -> Option<(&'a Matrix, &'a Member)> {
+    let matrix = signal.matrix.as_ref()?;
+    matrix.service.as_ref()?;
+    Some((matrix, grant.matrix.as_ref()?.member.as_ref()?))
+}
+
+/// Fails if the membership a token was made for has ended.
+pub(in crate::signal) async fn check(signal: &Signal, grant: &Grant) -> Result<(), grant::Refused> {
+    let Some((matrix, member)) = watched(signal, grant) else {
         return Ok(());
     };
-    if matrix.service.is_none() {
-        return Ok(());
+    let asked = tokio::time::timeout(CHECK_TIME, matrix.membership(member)).await;
+    match asked {
+        Ok(Membership::NotJoined) => Err(grant::Refused::NoMember),
+        _ => Ok(()),
     }
-    if matrix.membership(member).await == Membership::NotJoined {
-        return Err(grant::Refused::NoMember);
+}
+
+/// Watches the membership of a participant that has joined, until it is gone.
+pub(in crate::signal) fn enter(signal: &Signal, grant: &Grant, holder: &Identity) {
+    if let (Some((matrix, member)), Some(room)) = (watched(signal, grant), &grant.room) {
+        let stay = Stay {
+            member: member.clone(),
+            holder: holder.clone(),
+        };
+        matrix
+            .members
+            .enter((room.clone(), grant.identity.clone()), stay);
     }
-    let key = (room.clone(), grant.identity.clone());
-    matrix.members.enter(key, member.clone());
-    Ok(())
 }
 
 /// Looks at memberships until the daemon stops.
@@ -182,32 +212,32 @@ async fn look(signal: &Arc<Signal>, matrix: &Matrix, all: bool) {
     while questions.join_next().await.is_some() {}
 }
 
-async fn look_at(signal: &Arc<Signal>, member: &Member, places: &[(RoomName, Identity)]) {
+async fn look_at(signal: &Arc<Signal>, member: &Member, places: &[(Key, Stay)]) {
     let Some(matrix) = &signal.matrix else { return };
     let mut there = Vec::new();
-    for key in places {
+    for (key, stay) in places {
         let (room, identity) = key;
         let request = RoomRequest::Participant(identity.clone());
         match signal.directory.ask(room, request).await {
-            Ok(Fact::Participant(_)) => there.push(key),
+            Ok(Fact::Participant(_)) => there.push((key, stay)),
             _ => matrix.members.forget(key),
         }
     }
     if there.is_empty() || matrix.membership(member).await != Membership::NotJoined {
         return;
     }
-    for key in there {
+    for (key, stay) in there {
         let (room, identity) = key.clone();
         let now = unix_now();
         // Its tokens first, so that it can't come back in between.
         let revocations = &signal.revocations;
-        revocations.revoke(room.clone(), identity.clone(), now, now);
+        revocations.revoke(room.clone(), stay.holder.clone(), now, now);
         tracing::info!(?identity, "removed: no member of the Matrix room any more");
         Stats::count(&signal.stats.members_removed);
-        let _ = signal
-            .directory
-            .ask(&room, RoomRequest::Remove(identity))
-            .await;
+        let removing = RoomRequest::Remove(identity);
+        if let Err(refusal) = signal.directory.ask(&room, removing).await {
+            tracing::debug!("already gone: {refusal:?}");
+        }
         matrix.members.forget(key);
     }
 }

@@ -29,9 +29,11 @@ use axum::http::{Method, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
 use tokio::sync::watch;
 
-use super::Signal;
+use super::{Signal, Stats};
 use crate::config::{Config, Secret};
 use crate::directory::events::Listening;
 use crate::matrix::homeservers::{Homeservers, escaped};
@@ -39,6 +41,8 @@ use crate::matrix::leaves::store::Store;
 use crate::matrix::registration::Registration;
 use leaving::Office;
 use members::Members;
+use refusal::Refusal;
+use standalone::{GetToken, SfuGet};
 
 /// Bytes of a request; upstream takes a MiB, no client sends more than one KiB.
 const BODY_BYTES_MAX: usize = 16 * 1024;
@@ -141,9 +145,7 @@ impl Matrix {
             leaving,
         }))
     }
-}
 
-impl Matrix {
     /// What asking homeservers comes to.
     pub fn stats(&self) -> &Arc<crate::matrix::Stats> {
         self.homeservers.stats()
@@ -184,8 +186,8 @@ pub(super) fn start(
 /// The routes of those who come themselves. They have CORS headers of their own: upstream's.
 pub(super) fn routes() -> Router<Arc<Signal>> {
     Router::new()
-        .route("/sfu/get", any(standalone::sfu_get))
-        .route("/get_token", any(standalone::get_token))
+        .route("/sfu/get", any(standalone::get_token::<SfuGet>))
+        .route("/get_token", any(standalone::get_token::<GetToken>))
         .route("/delegate_delayed_leave", any(standalone::delegate))
         .layer(middleware::from_fn(only_post))
         .merge(Router::new().route("/healthz", any(healthz)))
@@ -236,8 +238,25 @@ async fn healthz(method: Method) -> StatusCode {
     }
 }
 
+/// The answer to a request, counted.
+fn answer(signal: &Signal, served: Result<Value, Refusal>) -> Response {
+    let response = match served {
+        Ok(body) => {
+            Stats::count(&signal.stats.matrix_requests);
+            refusal::json(StatusCode::OK, &body)
+        }
+        Err(refusal) => {
+            Stats::count(&signal.stats.matrix_refusals);
+            tracing::debug!("request of a Matrix user refused: {}", refusal.text);
+            refusal.into_response()
+        }
+    };
+    signal.stats.answered(response.status().as_u16());
+    response
+}
+
 /// A request as JSON. What a client adds to it that we don't know is none of our business.
-async fn read<Q: serde::de::DeserializeOwned>(body: Body) -> Result<Q, refusal::Refusal> {
+async fn read<Q: DeserializeOwned>(body: Body) -> Result<Q, Refusal> {
     let body = axum::body::to_bytes(body, BODY_BYTES_MAX).await;
     let body = body.map_err(|_| refusal::TOO_LARGE)?;
     serde_json::from_slice(&body).map_err(|_| refusal::NOT_JSON)

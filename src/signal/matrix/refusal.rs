@@ -2,7 +2,7 @@
 
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 /// Why there is no token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,15 +24,15 @@ impl Refusal {
 }
 
 /// An answer in JSON.
-pub(super) fn answer(status: StatusCode, body: &Value) -> Response {
+pub(super) fn json(status: StatusCode, body: &Value) -> Response {
     let kind = [(header::CONTENT_TYPE, "application/json")];
     (status, kind, body.to_string()).into_response()
 }
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        let body = json!({ "errcode": self.code, "error": self.text });
-        answer(self.status, &body)
+        let body = serde_json::json!({ "errcode": self.code, "error": self.text });
+        json(self.status, &body)
     }
 }
 
@@ -74,6 +74,12 @@ pub(super) const MEMBERSHIP_UNKNOWN: Refusal = Refusal::new(
     "the homeserver did not say who is in the Matrix room",
 );
 
+pub(super) const NO_ANSWER: Refusal = Refusal::new(
+    StatusCode::BAD_GATEWAY,
+    "M_UNKNOWN",
+    "the homeserver did not say what is known of the delayed event",
+);
+
 pub(super) const NO_ROOM: Refusal = Refusal::new(
     StatusCode::INTERNAL_SERVER_ERROR,
     "M_UNKNOWN",
@@ -110,12 +116,6 @@ pub(super) const WRONG_HS_TOKEN: Refusal = Refusal::new(
     "only the homeserver may ask here",
 );
 
-pub(super) const ONLY_POST: Refusal = Refusal::new(
-    StatusCode::METHOD_NOT_ALLOWED,
-    "M_UNRECOGNIZED",
-    "only POST is answered here",
-);
-
 pub(super) const NOT_FOR_YOU: Refusal = Refusal::new(
     StatusCode::FORBIDDEN,
     "M_FORBIDDEN",
@@ -131,7 +131,7 @@ pub(super) const NOT_OUR_URL: Refusal = Refusal::new(
 pub(super) const NO_DELAY: Refusal = Refusal::new(
     StatusCode::BAD_REQUEST,
     "M_INVALID_PARAM",
-    "delay_id is no delayed event of the user, or it comes too soon",
+    "delay_id is no delayed event of the user, or one of less than 10 s or more than a day",
 );
 
 pub(super) const REMOTE_FORBADE: Refusal = Refusal::new(

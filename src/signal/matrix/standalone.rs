@@ -8,24 +8,23 @@ use std::time::Duration;
 use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::json;
 
-use super::issue::{Delay, Wish};
+use super::issue::Wish;
+use super::leaving::Delay;
 use super::refusal::{self, Refusal};
-use super::{Matrix, read};
+use super::{Matrix, answer, read};
 use crate::ids::Identity;
+use crate::matrix::homeservers::TOKEN_BYTES;
 use crate::matrix::name::{self, CALL_SLOT, UserId};
+use crate::signal::Signal;
 use crate::signal::http::Asker;
-use crate::signal::{Signal, Stats};
 
 /// Bytes of a name that a client gives: of a room, a slot, a device.
 const NAME_BYTES_MAX: usize = 255;
-
-/// Bytes of an OpenID token. It goes into a URL.
-const TOKEN_BYTES_MAX: usize = 4096;
 
 #[derive(Deserialize)]
 struct OpenIdToken {
@@ -35,7 +34,7 @@ struct OpenIdToken {
 
 /// Absent or null, every field: what is missing is another error than what is no JSON.
 #[derive(Deserialize)]
-struct SfuGet {
+pub(super) struct SfuGet {
     room: Option<String>,
     openid_token: Option<OpenIdToken>,
     device_id: Option<String>,
@@ -44,7 +43,7 @@ struct SfuGet {
 }
 
 #[derive(Deserialize)]
-struct GetToken {
+pub(super) struct GetToken {
     room_id: Option<String>,
     slot_id: Option<String>,
     openid_token: Option<OpenIdToken>,
@@ -61,7 +60,7 @@ struct MemberClaims {
 }
 
 /// What of a request is left to be verified.
-struct Asked {
+pub(super) struct Asked {
     token: String,
     server: String,
     room: String,
@@ -72,27 +71,20 @@ struct Asked {
     delay: Option<Delay>,
 }
 
-pub(super) async fn sfu_get(
-    State(signal): State<Arc<Signal>>,
-    Extension(Asker(asker)): Extension<Asker>,
-    body: Body,
-) -> Response {
-    let served = async {
-        let matrix = signal.matrix.as_ref().ok_or(refusal::OFF)?;
-        let asked = read::<SfuGet>(body).await?.asked()?;
-        token(&signal, matrix, asked, asker).await
-    };
-    answer(&signal, served.await)
+/// Either kind of request for a token.
+pub(super) trait Request: DeserializeOwned {
+    /// What is in it, if nothing is missing.
+    fn asked(self) -> Result<Asked, Refusal>;
 }
 
-pub(super) async fn get_token(
+pub(super) async fn get_token<Q: Request>(
     State(signal): State<Arc<Signal>>,
     Extension(Asker(asker)): Extension<Asker>,
     body: Body,
 ) -> Response {
     let served = async {
         let matrix = signal.matrix.as_ref().ok_or(refusal::OFF)?;
-        let asked = read::<GetToken>(body).await?.asked()?;
+        let asked = read::<Q>(body).await?.asked()?;
         token(&signal, matrix, asked, asker).await
     };
     answer(&signal, served.await)
@@ -146,22 +138,6 @@ async fn token(
     Ok(json!({ "url": matrix.url, "jwt": jwt }))
 }
 
-fn answer(signal: &Signal, served: Result<serde_json::Value, Refusal>) -> Response {
-    let response = match served {
-        Ok(body) => {
-            Stats::count(&signal.stats.matrix_requests);
-            refusal::answer(StatusCode::OK, &body)
-        }
-        Err(refusal) => {
-            Stats::count(&signal.stats.matrix_refusals);
-            tracing::debug!("token request refused: {}", refusal.text);
-            refusal.into_response()
-        }
-    };
-    signal.stats.answered(response.status().as_u16());
-    response
-}
-
 /// A text that is there.
 fn given(text: Option<String>, missing: &'static str, max: usize) -> Result<String, Refusal> {
     let text = text.filter(|text| !text.is_empty());
@@ -179,10 +155,12 @@ pub(super) fn name_of(text: Option<String>, missing: &'static str) -> Result<Str
 fn delay(id: Option<String>, timeout: Option<u64>) -> Result<Option<Delay>, Refusal> {
     match (id.filter(|id| !id.is_empty()), timeout) {
         (None, None) => Ok(None),
-        (Some(id), Some(milliseconds)) if milliseconds > 0 => Ok(Some(Delay {
-            id: name_of(Some(id), "delay_id is missing")?,
-            after: Duration::from_millis(milliseconds),
-        })),
+        (Some(id), Some(milliseconds)) => {
+            let id = name_of(Some(id), "delay_id is missing")?;
+            let why = "delay_timeout is less than 10 s or more than a day";
+            let delay = Delay::new(id, Duration::from_millis(milliseconds));
+            delay.map(Some).ok_or(Refusal::bad_json(why))
+        }
         _ => Err(Refusal::bad_json(
             "delay_id and delay_timeout belong together",
         )),
@@ -193,13 +171,13 @@ impl OpenIdToken {
     fn asked(token: Option<Self>) -> Result<(String, String), Refusal> {
         let token = token.ok_or(Refusal::bad_json("openid_token is missing"))?;
         let missing = "openid_token.access_token is missing";
-        let access = given(token.access_token, missing, TOKEN_BYTES_MAX)?;
+        let access = given(token.access_token, missing, TOKEN_BYTES)?;
         let missing = "openid_token.matrix_server_name is missing";
         Ok((access, name_of(token.matrix_server_name, missing)?))
     }
 }
 
-impl SfuGet {
+impl Request for SfuGet {
     fn asked(self) -> Result<Asked, Refusal> {
         let (token, server) = OpenIdToken::asked(self.openid_token)?;
         Ok(Asked {
@@ -214,7 +192,7 @@ impl SfuGet {
     }
 }
 
-impl GetToken {
+impl Request for GetToken {
     fn asked(self) -> Result<Asked, Refusal> {
         let (token, server) = OpenIdToken::asked(self.openid_token)?;
         let member = self.member.ok_or(Refusal::bad_json("member is missing"))?;

@@ -1,0 +1,110 @@
+"""A homeserver that says what a test wants to hear, at the moment the test wants it.
+
+Only for what a real Synapse can't be brought to do: to fail, to hang, to say "too many"."""
+
+import asyncio
+import json
+import os
+import tempfile
+import time
+
+from aiohttp import web
+
+AS_TOKEN = "as-token-" + "a" * 40
+HS_TOKEN = "hs-token-" + "b" * 40
+DELAYED = "/_matrix/client/unstable/org.matrix.msc4140/delayed_events"
+
+
+class Homeserver:
+    """`async with Homeserver() as home:` for users of `example.org`."""
+
+    def __init__(self):
+        self.joined = set()  # (room, user)
+        self.asked = []  # (time, action, delay id, whether as the application service)
+        self.failing = []  # statuses of the next requests about delayed events
+        self.hangs = False
+        self.forwarded = []  # requests to be passed on to other homeservers
+        self.remote = (200, {"jwt": "of-another"})
+
+    async def __aenter__(self):
+        application = web.Application()
+        routes = application.router
+        routes.add_get("/_matrix/federation/v1/openid/userinfo", self._userinfo)
+        routes.add_get("/_matrix/client/unstable/io.element.msc4502/rooms/{room}/is_joined",
+                       self._is_joined)
+        routes.add_post("/_matrix/client/unstable/io.element.msc4512/appservice/fed_proxy",
+                        self._proxy)
+        routes.add_post(DELAYED + "/{id}/{action}", self._delayed)
+        routes.add_get(DELAYED + "/{id}", self._describe)
+        self.runner = web.AppRunner(application)
+        await self.runner.setup()
+        site = web.TCPSite(self.runner, "127.0.0.1", 0)
+        await site.start()
+        self.port = site._server.sockets[0].getsockname()[1]
+        self.folder = tempfile.TemporaryDirectory()
+        self.registration = os.path.join(self.folder.name, "registration.yaml")
+        with open(self.registration, "w", opener=lambda path, flags: os.open(path, flags, 0o600),
+                  encoding="utf-8") as file:
+            json.dump({  # JSON is YAML too
+                "id": "stellwerk", "as_token": AS_TOKEN, "hs_token": HS_TOKEN, "url": None,
+                "sender_localpart": "stellwerk", "rate_limited": False,
+                "namespaces": {"users": [{"regex": "^@.*", "exclusive": False}]},
+                "io.element.msc4512.proxy_prefix": "rtc/livekit",
+                "io.element.msc4512.proxy_url": "http://127.0.0.1:1",
+                "io.element.msc4502.scopes":
+                    ["urn:matrix:client:io.element.msc4502:rooms:is_joined"],
+            }, file)
+        return self
+
+    async def __aexit__(self, *_):
+        await self.runner.cleanup()
+        self.folder.cleanup()
+
+    def toml(self, service=False, leaves=False, more=""):
+        """The daemon's configuration for it."""
+        lines = ["[matrix]", f'homeservers = {{ "example.org" = "http://127.0.0.1:{self.port}" }}',
+                 'full_access = ["example.org"]', 'url = "wss://rtc.example.org"', more]
+        if service:
+            lines.append(f'registration = "{self.registration}"')
+        if leaves:
+            lines.append(f'leaves = "{self.folder.name}/leaves"')
+        return "\n".join(lines) + '\n[log]\nlevel = "trace"\n'
+
+    def deeds(self, action, delay_id=None):
+        return [at for at, deed, name, _ in self.asked
+                if deed == action and delay_id in (None, name)]
+
+    async def _userinfo(self, request):
+        if self.hangs:
+            await asyncio.sleep(30)
+        token = request.query["access_token"]
+        if not token.startswith("of:"):
+            return web.json_response({"errcode": "M_UNKNOWN_TOKEN"}, status=401)
+        return web.json_response({"sub": token[3:]})
+
+    def _is_service(self, request):
+        return request.headers.get("Authorization") == f"Bearer {AS_TOKEN}"
+
+    async def _is_joined(self, request):
+        if self.hangs or not self._is_service(request):
+            return web.json_response({"errcode": "M_FORBIDDEN"}, status=403)
+        who = request.query.get("mxid") or request.query["server_name"]
+        return web.json_response({"joined": (request.match_info["room"], who) in self.joined})
+
+    async def _proxy(self, request):
+        self.forwarded.append(await request.json())
+        status, content = self.remote
+        return web.json_response({"status": status, "content": content})
+
+    async def _delayed(self, request):
+        name, action = request.match_info["id"], request.match_info["action"]
+        self.asked.append((time.monotonic(), action, name, self._is_service(request)))
+        if self.failing:
+            status = self.failing.pop(0)
+            return web.json_response({"retry_after_ms": 700}, status=status)
+        return web.json_response({})
+
+    async def _describe(self, request):
+        if request.match_info["id"] != "known" or not self._is_service(request):
+            return web.json_response({"errcode": "M_NOT_FOUND"}, status=404)
+        return web.json_response({"delay_id": "known", "delay": 3_600_000})
