@@ -8,7 +8,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Failure, sleep } from "./harness.mjs";
 
-function freeTcp() {
+export function freeTcp() {
   return new Promise((done) => {
     const server = createServer().listen(0, "127.0.0.1", () => {
       const { port } = server.address();
@@ -17,7 +17,7 @@ function freeTcp() {
   });
 }
 
-function freeUdp() {
+export function freeUdp() {
   return new Promise((done) => {
     const socket = createSocket("udp4").bind(0, "127.0.0.1", () => {
       const { port } = socket.address();

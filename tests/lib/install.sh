@@ -1,8 +1,10 @@
 # What the client suites need: Chromium, Firefox and Node from Debian, the wheel and the probe's
-# parts in a virtual environment, livekit-client, the Node SDK and what drives the browsers by lock
-# file. All of it in tests/.cache or node_modules, nothing is installed twice.
+# parts in a virtual environment, Synapse in another, livekit-client, the Node SDK, Element Call and
+# what drives the browsers by lock file. All of it in tests/.cache or node_modules, nothing is
+# installed twice.
 
 VENV=$CACHE/venv
+SYNAPSE=$CACHE/synapse
 
 # apt_install PACKAGE...: as root, or with sudo where that needs no password.
 apt_install() {
@@ -24,40 +26,51 @@ need() {
 }
 
 make_venv() {
-  python3 -m venv --clear "$VENV" && "$VENV/bin/python" -m pip --version
+  python3 -m venv --clear "$1" && "$1/bin/python" -m pip --version
 }
 
+# install_python FOLDER REQUIREMENTS: a virtual environment with what the file names.
 install_python() {
-  local stamp
-  stamp=$(sha256sum tests/lib/requirements.txt)
-  [ -x "$VENV/bin/python" ] && [ "$(cat "$VENV/stamp" 2>/dev/null)" = "$stamp" ] && return
+  local folder=$1 requirements=$2 stamp
+  stamp=$(sha256sum "$requirements")
+  [ -x "$folder/bin/python" ] && [ "$(cat "$folder/stamp" 2>/dev/null)" = "$stamp" ] && return
   need python3 python3 python3-venv
-  make_venv || { apt_install python3-venv && make_venv; } || return 1
-  "$VENV/bin/python" -m pip install --disable-pip-version-check --quiet \
-    -r tests/lib/requirements.txt && echo "$stamp" >"$VENV/stamp"
+  make_venv "$folder" || { apt_install python3-venv && make_venv "$folder"; } || return 1
+  "$folder/bin/python" -m pip install --disable-pip-version-check --quiet \
+    -r "$requirements" && echo "$stamp" >"$folder/stamp"
 }
 
+# install_node FOLDER: what the lock file in that folder of tests names.
 install_node() {
-  local lock=tests/browser/package-lock.json
+  local folder=tests/$1
   need node nodejs npm && need npm npm || return 1
-  cmp -s "$lock" tests/browser/node_modules/.lock && return
+  cmp -s "$folder/package-lock.json" "$folder/node_modules/.lock" && return
   # No install scripts: nothing of these packages has to be built, and what drives the browsers
   # must not fetch some of its own.
-  npm ci --prefix tests/browser --ignore-scripts --no-audit --no-fund &&
-    cp "$lock" tests/browser/node_modules/.lock
+  npm ci --prefix "$folder" --ignore-scripts --no-audit --no-fund &&
+    cp "$folder/package-lock.json" "$folder/node_modules/.lock"
 }
 
 install_clients() {
   if wanted python || wanted wire || wanted garbage || wanted crowd; then
-    step 'install: Python clients' install_python || return 1
+    step 'install: Python clients' install_python "$VENV" tests/lib/requirements.txt || return 1
     step 'install: network namespaces' need ip iproute2 || return 1
     export PYTHON=$VENV/bin/python
   fi
-  if wanted browser || wanted crowd; then
+  if wanted browser || wanted crowd || wanted element; then
     step 'install: Chromium' need chromium chromium || return 1
+    step 'install: npm packages' install_node browser || return 1
+    CHROMIUM=$(command -v chromium)
+    export CHROMIUM
+  fi
+  if wanted browser || wanted crowd; then
     step 'install: Firefox' need firefox-esr firefox-esr || return 1
-    step 'install: npm packages' install_node || return 1
-    CHROMIUM=$(command -v chromium) FIREFOX=$(command -v firefox-esr)
-    export CHROMIUM FIREFOX
+    FIREFOX=$(command -v firefox-esr)
+    export FIREFOX
+  fi
+  if wanted element; then
+    step 'install: Synapse' install_python "$SYNAPSE" tests/element/requirements.txt || return 1
+    step 'install: Element Call' install_node element || return 1
+    export SYNAPSE_PYTHON=$SYNAPSE/bin/python
   fi
 }

@@ -1,0 +1,57 @@
+// Stellwerk as an application service of the real Synapse: what clients will ask of their own
+// homeserver, by HTTP, for no published client does so yet.
+
+import { test, expect } from "../lib/harness.mjs";
+
+const GET_TOKEN = "/_matrix/client/unstable/io.element.msc4195/rtc/livekit/get_token";
+const REMOVED_WITHIN = 5000;
+
+/** Asks Synapse, in the name of `user`, for a token to the call in `room`. */
+function token({ world, room }, user, more = {}) {
+  const body = { url: world.stellwerk.url, room_id: room, slot_id: "m.call#ROOM",
+    member_id: `member-of-${user.name}`, ...more };
+  return world.synapse.ask("POST", GET_TOKEN, { token: user.token, body });
+}
+
+test("MX-27 MX-32", "Synapse hands on who asks for a token: members get one", async ({ world }) => {
+  const [anna, ben, eve] = await world.users("anna", "ben", "eve");
+  const call = { world, room: await anna.room([ben]) };
+  const { status, json } = await token(call, ben);
+  world.secrets.token(json?.jwt);
+  expect(status === 200 && Object.keys(json).join() === "jwt", `member: ${status}`);
+  const refused = async (user, more, status, code) => {
+    const answer = await token(call, user, more);
+    expect(answer.status === status && answer.json.errcode === code,
+      `${JSON.stringify(more)}: ${answer.status} ${JSON.stringify(answer.json)}`);
+  };
+  await refused(eve, {}, 403, "M_FORBIDDEN");
+  await refused(ben, { url: "wss://elsewhere.example" }, 400, "M_INVALID_PARAM");
+  const nobody = { ...ben, token: "syt_nobody" };
+  await refused(nobody, {}, 401, "M_UNKNOWN_TOKEN");
+});
+
+test("MX-31", "who is kicked from the Matrix room is out of its call, and stays out",
+  async ({ world }) => {
+    const [anna, ben] = await world.users("anna", "ben");
+    const call = { world, room: await anna.room([ben]) };
+    const { json: { jwt } } = await token(call, ben);
+    world.secrets.token(jwt);
+    const { url } = world.stellwerk;
+    const person = await world.browsers.person("ben", { url });
+    await person.call("join", url, jwt, {}, {});
+    const kicked = Date.now();
+    await anna.must("POST", `/rooms/${encodeURIComponent(call.room)}/kick`, { user_id: ben.id });
+    const gone = await person.page.evaluate(async (ms) => {
+      const deadline = Date.now() + ms;
+      while (Date.now() < deadline) {
+        if (window.me.events.some((event) => event.what === "Disconnected")) return Date.now();
+        await new Promise((done) => setTimeout(done, 20));
+      }
+      return null;
+    }, REMOVED_WITHIN);
+    expect(gone, `still in the call ${REMOVED_WITHIN} ms after`);
+    const again = await fetch(`${url.replace("ws:", "http:")}/rtc/v1/validate?access_token=${jwt}`);
+    expect(again.status === 401, `his old token: ${again.status}`);
+    expect((await token(call, ben)).status === 403, "and a new one is his");
+    return `out after ${gone - kicked} ms`;
+  });

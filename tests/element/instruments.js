@@ -1,0 +1,45 @@
+// Put into every frame before its own scripts run: sees what Element Call's peer connections do,
+// and when a button was pressed. It changes nothing of what they do.
+
+window.peers = [];
+window.pressed = {};
+window.RTCPeerConnection = class extends RTCPeerConnection {
+  constructor(...args) {
+    super(...args);
+    window.peers.push(this);
+  }
+};
+document.addEventListener("click", (event) => {
+  const button = event.target.closest?.("[data-testid]");
+  if (button) window.pressed[button.dataset.testid] = Date.now();
+}, true);
+
+/** What this page receives: a line for each track whose packets come in. */
+window.received = async () => {
+  const lines = [];
+  for (const peer of window.peers) {
+    if (peer.connectionState === "closed") continue;
+    for (const entry of (await peer.getStats()).values()) {
+      if (entry.type === "inbound-rtp") {
+        const { kind, trackIdentifier: track, framesDecoded: frames, frameHeight: height } = entry;
+        const { totalAudioEnergy: energy, packetsReceived: packets, freezeCount: freezes } = entry;
+        lines.push({ kind, track, frames, height, energy, packets, freezes });
+      }
+    }
+  }
+  return lines;
+};
+
+/** When, in milliseconds of the clock, a probe first holds; null if not within `ms`. */
+window.momentOf = async (probe, ms) => {
+  const deadline = Date.now() + ms;
+  while (Date.now() < deadline) {
+    if (await probe()) return Date.now();
+    await new Promise((done) => setTimeout(done, 20));
+  }
+  return null;
+};
+window.firstFrame = (ms) =>
+  window.momentOf(async () => (await window.received()).some((line) => line.frames > 0), ms);
+window.tiles = () => document.querySelectorAll("[data-testid=videoTile]").length;
+window.fewerTiles = (count, ms) => window.momentOf(() => window.tiles() <= count, ms);

@@ -1,0 +1,21 @@
+// Runs the suite with the real Element Call and the real Synapse; the daemon is TEST_BIN.
+
+import { run } from "../lib/harness.mjs";
+import { World } from "./world.mjs";
+import "./call.test.mjs";
+import "./appservice.test.mjs";
+
+let world;
+
+const failed = await run("element", {
+  async before() {
+    world ??= await World.open();
+    return { world };
+  },
+  async after(test) {
+    await world?.photograph(`last-${test.name.replace(/\W+/g, "-").slice(0, 40)}`);
+    await world?.clear();
+  },
+});
+await world?.close();
+process.exit(failed ? 1 : 0);
