@@ -1,15 +1,15 @@
 // Calls as they should go.
 
-import { cpus, loadavg } from "node:os";
 import { test, expect } from "../lib/harness.mjs";
+import { patience } from "./patience.mjs";
 import { MODES } from "./site.mjs";
 
 /** What the figures have to be on an idle machine, in milliseconds. */
 const FIRST_PICTURE = 3000;
 const HANG_UP = 1000;
-
-/** How much longer it may take here: twice, or more where many wait for each CPU. */
-const patience = () => Math.max(2, loadavg()[0] / cpus().length);
+/** A minute in pieces, in each of which every picture has to go on, in milliseconds. */
+const WINDOW = 5000;
+const WINDOWS = 12;
 
 for (const mode of MODES) {
   test("MX-45 MX-06", `two users, ${mode}: pictures, sound, hang-up`, async ({ world }) => {
@@ -28,3 +28,16 @@ for (const mode of MODES) {
     return `first picture after ${first} ms, gone after ${after} ms`;
   }, { seconds: 180 });
 }
+
+test("MX-45", "three users for a minute: all see and hear each other all the time",
+  async ({ world }) => {
+    const people = await world.call("matrix_2_0", "anna", "ben", "cleo");
+    await world.photograph("three");
+    for (let window = 0; window < WINDOWS; window += 1) {
+      const seen = await Promise.all(people.map((person) => person.seesAndHears(WINDOW)));
+      expect(seen.every((others) => others === 2), `window ${window}: they saw ${seen} others`);
+    }
+    const heights = (await Promise.all(people.map((person) => person.received()))).flat()
+      .filter((line) => line.kind === "video").map((line) => line.height);
+    return `lines of the pictures: ${heights}`;
+  }, { seconds: 240 });

@@ -16,13 +16,15 @@ export class Caller {
     Object.assign(caller, { site, user, room, page, close, name: user.name, said: [] });
     page.on("console", (message) => caller.said.push(message.text()));
     page.on("pageerror", (error) => caller.said.push(`error: ${error.message}`));
+    // Without it a tile that is gone fades away for half a second.
+    await page.emulateMedia({ reducedMotion: "reduce" });
     await page.addInitScript({ path: INSTRUMENTS });
+    await page.goto(site.origin);
     await caller.signIn();
     return caller;
   }
 
   async signIn() {
-    await this.page.goto(this.site.origin);
     const { id, device, token, synapse } = this.user;
     await this.page.evaluate((session) => window.host.open(session),
       { url: synapse.url, id, device, token });
@@ -64,6 +66,22 @@ export class Caller {
     return pressed;
   }
 
+  /** Her tab dies without a word; gives when. */
+  async kill() {
+    const session = await this.page.context().newCDPSession(this.page);
+    const crashed = this.page.waitForEvent("crash");
+    const at = Date.now();
+    session.send("Page.crash").catch(() => {});
+    await crashed;
+    return at;
+  }
+
+  /** Loads the page anew, as the same device. */
+  async reload() {
+    await this.page.reload();
+    await this.signIn();
+  }
+
   received() {
     return this.call.evaluate(() => window.received());
   }
@@ -78,6 +96,18 @@ export class Caller {
     const moment = await this.call.evaluate((ms) => window.firstFrame(ms), CALL_WITHIN * 1000);
     expect(moment, `${this.name} sees nobody within ${CALL_WITHIN} s`);
     return moment;
+  }
+
+  /** Waits for a connection to the media server, alone in the call or not. */
+  connected() {
+    return until(() => this.call.evaluate(() =>
+      window.peers.some((peer) => peer.connectionState === "connected")),
+    `${this.name} is connected`, { seconds: CALL_WITHIN });
+  }
+
+  /** How many tiles there are, her own among them. */
+  tiles() {
+    return this.call.evaluate(() => window.tiles());
   }
 
   /** When no more than `count` tiles were left, herself among them. */

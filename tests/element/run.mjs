@@ -3,7 +3,11 @@
 import { run } from "../lib/harness.mjs";
 import { World } from "./world.mjs";
 import "./call.test.mjs";
+import "./cuts.test.mjs";
 import "./appservice.test.mjs";
+import "./refusal.test.mjs";
+// The last one: it looks at what all of them left behind.
+import "./secrets.test.mjs";
 
 let world;
 

@@ -77,6 +77,13 @@ export class World {
     return people;
   }
 
+  /** The daemon ends in peace and starts again, with other limits. */
+  async restart(limits) {
+    this.pages += await this.stellwerk.scrape();
+    await this.stellwerk.stop();
+    await this.stellwerk.start(limits);
+  }
+
   /** Keeps what everyone sees, for a person to look at. */
   async photograph(label) {
     await Promise.all(this.callers.map((caller) =>
