@@ -6,16 +6,19 @@
 VENV=$CACHE/venv
 SYNAPSE=$CACHE/synapse
 
-# apt_install PACKAGE...: as root, or with sudo where that needs no password.
-apt_install() {
+# as_root COMMAND...: as root, or with sudo where that needs no password.
+as_root() {
   local sudo=''
   if ((EUID)); then
     sudo='sudo -n'
-    $sudo true 2>/dev/null || { echo "please install: apt-get install $*" >&2; return 1; }
+    $sudo true 2>/dev/null || { echo "please run as root: $*" >&2; return 1; }
   fi
-  $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@" ||
-    { $sudo apt-get update && $sudo env DEBIAN_FRONTEND=noninteractive \
-      apt-get install -y --no-install-recommends "$@"; }
+  $sudo env DEBIAN_FRONTEND=noninteractive "$@"
+}
+
+apt_install() {
+  as_root apt-get install -y --no-install-recommends "$@" ||
+    { as_root apt-get update && as_root apt-get install -y --no-install-recommends "$@"; }
 }
 
 # need COMMAND PACKAGE...: installs the packages unless the command is there.
@@ -51,26 +54,42 @@ install_node() {
     cp "$folder/package-lock.json" "$folder/node_modules/.lock"
 }
 
+# Unpacked and not installed: then no service of theirs begins to listen on this machine.
+install_proxies() {
+  local folder=$CACHE/debian
+  [ -x "$folder/usr/sbin/nginx" ] && [ -x "$folder/usr/bin/caddy" ] && return
+  mkdir -p "$folder/archives" || return 1
+  (cd "$folder/archives" && { apt-get download nginx caddy ||
+    { as_root apt-get update && apt-get download nginx caddy; }; }) || return 1
+  local archive
+  for archive in "$folder"/archives/*.deb; do
+    dpkg -x "$archive" "$folder" || return 1
+  done
+}
+
 install_clients() {
   if wanted python || wanted wire || wanted garbage || wanted crowd; then
     step 'install: Python clients' install_python "$VENV" tests/lib/requirements.txt || return 1
     step 'install: network namespaces' need ip iproute2 || return 1
-    export PYTHON=$VENV/bin/python
+    step 'install: reverse proxies' install_proxies || return 1
   fi
   if wanted browser || wanted crowd || wanted element; then
     step 'install: Chromium' need chromium chromium || return 1
     step 'install: npm packages' install_node browser || return 1
-    CHROMIUM=$(command -v chromium)
-    export CHROMIUM
   fi
   if wanted browser || wanted crowd; then
     step 'install: Firefox' need firefox-esr firefox-esr || return 1
-    FIREFOX=$(command -v firefox-esr)
-    export FIREFOX
   fi
   if wanted element; then
     step 'install: Synapse' install_python "$SYNAPSE" tests/element/requirements.txt || return 1
     step 'install: Element Call' install_node element || return 1
-    export SYNAPSE_PYTHON=$SYNAPSE/bin/python
   fi
+}
+
+# Where they are, for the suites.
+name_clients() {
+  export PYTHON=$VENV/bin/python SYNAPSE_PYTHON=$SYNAPSE/bin/python
+  # Whichever of them this run has no need for may be missing.
+  CHROMIUM=$(command -v chromium || true) FIREFOX=$(command -v firefox-esr || true)
+  export CHROMIUM FIREFOX
 }

@@ -156,7 +156,7 @@ def _value(kind, record):
     return struct.pack("!HHH", 1, 1, port) + name
 
 
-class _Authority:
+class Authority:
     """Makes certificates; its own is in `file`."""
 
     def __init__(self):
@@ -177,25 +177,33 @@ class _Authority:
             builder = builder.add_extension(extension, critical)
         return builder.sign(self.key, hashes.SHA256())
 
+    def pem(self, *names):
+        """A file with the key and the certificate of host names and addresses."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "house")])
+        entries = x509.SubjectAlternativeName([_entry(name) for name in names])
+        certificate = self._sign(subject, key, [(entries, False)])
+        file = tempfile.NamedTemporaryFile(suffix=".pem")
+        file.write(key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption()))
+        file.write(certificate.public_bytes(serialization.Encoding.PEM))
+        file.flush()
+        return file
+
     def context(self, name):
         """TLS with a certificate for a host name or an address."""
-        key = ec.generate_private_key(ec.SECP256R1())
-        try:
-            entry = x509.IPAddress(ipaddress.ip_address(name))
-        except ValueError:
-            entry = x509.DNSName(name)
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "house")])
-        names = x509.SubjectAlternativeName([entry])
-        certificate = self._sign(subject, key, [(names, False)])
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        with tempfile.NamedTemporaryFile(suffix=".pem") as file:
-            file.write(key.private_bytes(
-                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8,
-                serialization.NoEncryption()))
-            file.write(certificate.public_bytes(serialization.Encoding.PEM))
-            file.flush()
+        with self.pem(name) as file:
             context.load_cert_chain(file.name)
         return context
+
+
+def _entry(name):
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)
 
 
 class Request(typing.NamedTuple):
@@ -219,7 +227,7 @@ class Internet(_Network):
     def __init__(self, *addresses):
         super().__init__()
         self.addresses = addresses
-        self.authority = _Authority()
+        self.authority = Authority()
         self.tasks = []
 
     async def __aenter__(self):

@@ -28,6 +28,7 @@ import test_dual  # noqa: E402,F401
 import test_api  # noqa: E402,F401
 import test_control  # noqa: E402,F401
 import test_matrix  # noqa: E402,F401
+import test_proxy  # noqa: E402,F401
 import test_webhook  # noqa: E402,F401
 import test_discovery  # noqa: E402,F401
 
