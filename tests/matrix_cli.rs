@@ -1,6 +1,10 @@
 //! The commands that help beside a Matrix homeserver, through the program.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Output};
+
+const SECRET: &str = "a secret of more than thirty-two characters";
 
 fn stellwerk(arguments: &[&str], env: &[(&str, &str)]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_stellwerk"))
@@ -70,6 +74,49 @@ fn a_registration_needs_one_homeserver() {
         "{}",
         text(&output.stderr)
     );
+}
+
+#[test]
+fn a_check_reads_the_files_of_the_matrix_section() {
+    let folder = std::env::temp_dir().join(format!("stellwerk-check-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let at = |name: &str| folder.join(name).to_str().unwrap().to_owned();
+    let (file, registration) = (at("stellwerk.toml"), at("registration.yaml"));
+    let (authority, leaves) = (at("ca.pem"), at("nowhere/leaves"));
+    let text_of_file = format!(
+        "[keys]\ncalls = {SECRET:?}\n[matrix]\nhomeservers = {{ \"example.org\" = \
+         \"http://127.0.0.1:8008\" }}\nfull_access = [\"example.org\"]\nurl = \
+         \"wss://rtc.example.org\"\nregistration = {registration:?}\nextra_ca = {authority:?}\n\
+         leaves = {leaves:?}\n"
+    );
+    write_private(&file, &text_of_file);
+    let output = stellwerk(&["check-config", &file], &[]);
+    assert_eq!(output.status.code(), Some(64));
+    let said = text(&output.stderr);
+    for path in [&registration, &authority, &at("nowhere")] {
+        assert!(said.contains(path.as_str()), "nothing of {path} in\n{said}");
+    }
+
+    // As docs/element.md does it; the shell makes the file, so everyone may read it.
+    let made = stellwerk(&["matrix", "registration", "--config", &file], &[]);
+    std::fs::write(&registration, made.stdout).unwrap();
+    std::fs::set_permissions(&registration, Permissions::from_mode(0o644)).unwrap();
+    let right = text_of_file.replace(&format!("extra_ca = {authority:?}\n"), "");
+    write_private(&file, &right.replace(&leaves, &at("leaves")));
+    let said = text(&stellwerk(&["check-config", &file], &[]).stderr);
+    assert!(
+        said.contains(&format!("chmod o-rwx {registration}")),
+        "{said}"
+    );
+    std::fs::set_permissions(&registration, Permissions::from_mode(0o640)).unwrap();
+    let output = stellwerk(&["check-config", &file], &[]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+fn write_private(path: &str, text: &str) {
+    std::fs::write(path, text).unwrap();
+    std::fs::set_permissions(path, Permissions::from_mode(0o600)).unwrap();
 }
 
 /// The sample of Element Call's own documentation, in its shape.

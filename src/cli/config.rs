@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
-use stellwerk::config::{Config as Values, Problem, SAMPLE, Sources};
+use stellwerk::config::{Config as Values, Matrix, Problem, SAMPLE, Sources};
+use stellwerk::matrix::homeservers::Homeservers;
+use stellwerk::matrix::registration::Registration;
 
 use super::Failure;
 
@@ -43,9 +45,10 @@ impl Check {
         let sources = sources(false, Some(&self.file));
         let loaded = Values::load(&sources)?;
         loaded.require_keys()?;
-        if !loaded.concerns.is_empty() {
-            let lines: Vec<_> = loaded.concerns.iter().map(Problem::to_string).collect();
-            return Err(Failure::Usage(lines.join("\n")));
+        let mut concerns: Vec<_> = loaded.concerns.iter().map(Problem::to_string).collect();
+        concerns.extend(concerns_of_files(&loaded.config.matrix));
+        if !concerns.is_empty() {
+            return Err(Failure::Usage(concerns.join("\n")));
         }
         super::print(&format!("{} is right\n", self.file.display()));
         Ok(())
@@ -65,6 +68,36 @@ impl Config {
         super::print(&Values::load(&sources)?.show());
         Ok(())
     }
+}
+
+/// What would be a warning or an error at the start, with the files that `[matrix]` names.
+fn concerns_of_files(matrix: &Matrix) -> Vec<String> {
+    let mut concerns = Vec::new();
+    if let Some(path) = &matrix.registration {
+        match Registration::read(path) {
+            Ok(read) => concerns.extend(
+                read.concerns
+                    .iter()
+                    .map(|concern| format!("{}: {concern}", path.display())),
+            ),
+            Err(problem) => concerns.push(problem),
+        }
+    }
+    if let Err(error) = Homeservers::new(matrix) {
+        concerns.push(format!(
+            "cannot check certificates of homeservers: {error}; see matrix.extra_ca"
+        ));
+    }
+    let folder = matrix.leaves.as_deref().and_then(Path::parent);
+    // The parent of a bare name is empty, and is where the daemon is started.
+    if let Some(folder) = folder.filter(|it| !it.as_os_str().is_empty() && !it.is_dir()) {
+        concerns.push(format!(
+            "matrix.leaves: there is no folder {0}; make it, for the daemon's user to write to: \
+             `install -d -m 700 {0}`",
+            folder.display()
+        ));
+    }
+    concerns
 }
 
 /// The layers of this process, without a command line.

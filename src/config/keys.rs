@@ -137,11 +137,15 @@ pub(super) fn read_file(path: &Path) -> io::Result<String> {
     Ok(text)
 }
 
+/// `what` and the remedy, if everyone on this host can read the file.
 pub(super) fn exposed(path: &Path, what: &str) -> Option<String> {
-    let metadata = fs::metadata(path).ok()?;
-    let open = metadata.is_file() && metadata.permissions().mode() & 0o004 != 0;
-    open.then(|| {
-        let path = path.display();
-        format!("{what} {path}, which everyone on this host can read; run `chmod o-rwx {path}`")
-    })
+    let path = is_exposed(path).then(|| path.display())?;
+    Some(format!(
+        "{what} {path}, which everyone on this host can read; run `chmod o-rwx {path}`"
+    ))
+}
+
+/// Whether everyone on this host can read the file.
+pub fn is_exposed(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|it| it.is_file() && it.permissions().mode() & 0o004 != 0)
 }

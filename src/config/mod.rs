@@ -22,7 +22,7 @@ use std::time::Duration;
 
 pub use address::{Network, PathPrefix, ServerMap, ServerName, SocketUrl, is_server_name};
 pub use error::{Error, Problem};
-pub use keys::{Keys, Secret};
+pub use keys::{Keys, Secret, is_exposed};
 pub use layer::{Overrides, Place, Sources};
 pub use value::{ByteSize, LogFormat, LogLevel, WebUrl};
 

@@ -15,7 +15,7 @@ use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde::Deserialize;
 
-use crate::config::{Secret, ServerName};
+use crate::config::{Secret, ServerName, is_exposed};
 
 /// The only prefix that Synapse lets an application service claim.
 pub const PROXY_PREFIX: &str = "rtc/livekit";
@@ -78,7 +78,13 @@ impl Registration {
                 "{name} is too long for a registration; name the right file"
             ));
         }
-        Self::parse(&text).map_err(|error| format!("{name}: {error}"))
+        let mut read = Self::parse(&text).map_err(|error| format!("{name}: {error}"))?;
+        if is_exposed(path) {
+            read.concerns.push(format!(
+                "holds secrets, and everyone on this host can read it; run `chmod o-rwx {name}`"
+            ));
+        }
+        Ok(read)
     }
 
     /// Reads the text of such a file.
