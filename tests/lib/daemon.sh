@@ -1,4 +1,4 @@
-# One daemon for all client suites, on ports nobody else has, stopped by its own process id.
+# A daemon for client suites, on ports nobody else has, stopped by its own process id.
 
 WORKERS=2
 
@@ -33,7 +33,7 @@ start_daemon() {
   local http metrics media
   read -r http metrics media < <(free_ports)
   "$1" serve --dev --http "127.0.0.1:$http" --metrics "127.0.0.1:$metrics" \
-    --media-port "$media" --workers "$WORKERS" >"$CACHE/logs/daemon.log" 2>&1 &
+    --media-port "$media" --workers "$WORKERS" >"$DAEMON_LOG" 2>&1 &
   DAEMON_PID=$!
   export TEST_URL=ws://127.0.0.1:$http TEST_METRICS=http://127.0.0.1:$metrics
   export TEST_MEDIA_PORT=$media TEST_WORKERS=$WORKERS TEST_PID=$DAEMON_PID TEST_BIN=$1
@@ -46,7 +46,7 @@ start_daemon() {
     sleep 0.1
   done
   echo 'The daemon does not become ready:' >&2
-  tail -n 20 "$CACHE/logs/daemon.log" >&2
+  tail -n 20 "$DAEMON_LOG" >&2
   return 1
 }
 
@@ -65,7 +65,7 @@ stop_daemon() {
   fi
   wait "$pid" 2>/dev/null
   local fault
-  if fault=$(grep -m1 -e 'a fault of the program' -e panicked "$CACHE/logs/daemon.log"); then
+  if fault=$(grep -m1 -e 'a fault of the program' -e panicked "$DAEMON_LOG"); then
     record fail - daemon 'no fault in its log' 0 "$fault"
   fi
 }

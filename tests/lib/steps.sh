@@ -6,7 +6,8 @@ export TEST_RESULTS=$CACHE/results.tsv
 export TEST_FILTER=$FILTER TEST_LONG=$LONG
 # What takes a minute and more is part of the run in CI, and on request by hand.
 WHOLE=$LONG${CI:-}
-DAEMON_PID=''
+DAEMON_PID='' DAEMON_LOG=$CACHE/logs/daemon.log
+LANES=2 RUNNING=()
 
 prepare() {
   mkdir -p "$CACHE/logs"
@@ -108,7 +109,35 @@ suite() {
       "$TEST_RESULTS" || record fail - "$name" 'suite runs to its end' 0 "exit code of $*"
   fi
   kill -0 "$DAEMON_PID" 2>/dev/null ||
-    record fail - "$name" 'the daemon lives' 0 "see ${CACHE#"$PWD/"}/logs/daemon.log"
+    record fail - "$name" 'the daemon lives' 0 "see ${DAEMON_LOG#"$PWD/"}"
+}
+
+# lanes NAME COMMAND...: a suite that waits more than it computes, in shares that run side by side,
+# each with a daemon of its own.
+lanes() {
+  local number
+  # Each lane is a process group, so that an interruption can end all of it.
+  set -m
+  for ((number = 1; number <= LANES; number++)); do
+    lane "$number" "$@" &
+    RUNNING+=("$!")
+  done
+  set +m
+  wait "${RUNNING[@]}"
+  RUNNING=()
+}
+
+# lane NUMBER NAME COMMAND...: one of them, in a process of its own.
+lane() {
+  export TEST_LANE=$1/$LANES
+  DAEMON_LOG=$CACHE/logs/daemon-$1.log DAEMON_PID=''
+  shift
+  trap stop_daemon EXIT
+  if start_daemon "$BIN"; then
+    suite "$@"
+  else
+    record fail - "$1" 'a daemon for each lane' 0 "see ${DAEMON_LOG#"$PWD/"}"
+  fi
 }
 
 count() {
@@ -118,6 +147,10 @@ count() {
 finish() {
   local status=$?
   trap - EXIT
+  local lane
+  for lane in "${RUNNING[@]}"; do
+    kill -INT -- "-$lane" 2>/dev/null && wait "$lane"
+  done
   stop_daemon
   local failed
   failed=$(count fail)

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use base64::prelude::{BASE64_STANDARD, Engine};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -74,6 +75,13 @@ pub struct Town {
     env: Vec<(String, String)>,
 }
 
+/// By hand: the feature of rcgen that does it would have half of all crates built once more, as
+/// str0m's certificates come from rcgen too.
+fn pem(der: &[u8]) -> String {
+    let text = BASE64_STANDARD.encode(der);
+    format!("-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n")
+}
+
 impl Town {
     pub fn new() -> Self {
         let mut params = CertificateParams::default();
@@ -85,7 +93,7 @@ impl Town {
         let authority = CertifiedIssuer::self_signed(params, key).unwrap();
         let name = format!("stellwerk-ca-{:016x}.pem", fastrand::u64(..));
         let file = std::env::temp_dir().join(name);
-        std::fs::write(&file, authority.pem()).unwrap();
+        std::fs::write(&file, pem(authority.der())).unwrap();
         let mut town = Self {
             authority,
             file,
