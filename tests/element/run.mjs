@@ -3,6 +3,7 @@
 import { run } from "../lib/harness.mjs";
 import { World } from "./world.mjs";
 import "./call.test.mjs";
+import "./sealed.test.mjs";
 import "./cuts.test.mjs";
 import "./appservice.test.mjs";
 import "./refusal.test.mjs";
