@@ -3,17 +3,29 @@
 
 import { test, expect } from "../lib/harness.mjs";
 
-const GET_TOKEN = "/_matrix/client/unstable/io.element.msc4195/rtc/livekit/get_token";
+const SERVICE = "/_matrix/client/unstable/io.element.msc4195/rtc/livekit";
 const REMOVED_WITHIN = 5000;
 
-/** Asks Synapse, in the name of `user`, for a token to the call in `room`. */
-function token({ world, room }, user, more = {}) {
+/** Asks Synapse, in the name of `user`, for something about the call in `room`. */
+function ask({ world, room }, user, what, more = {}) {
   const body = { url: world.stellwerk.url, room_id: room, slot_id: "m.call#ROOM",
     member_id: `member-of-${user.name}`, ...more };
-  return world.synapse.ask("POST", GET_TOKEN, { token: user.token, body });
+  return world.synapse.ask("POST", `${SERVICE}/${what}`, { token: user.token, body });
 }
 
-test("MX-27 MX-32", "Synapse hands on who asks for a token: members get one", async ({ world }) => {
+const token = (call, user, more) => ask(call, user, "get_token", more);
+
+/** Joins the call as livekit-client does it, with a token that Synapse has brought. */
+async function join(call, user) {
+  const { json: { jwt } } = await token(call, user);
+  const { world } = call;
+  world.secrets.token(jwt);
+  const person = await world.browsers.person(user.name, { url: world.stellwerk.url });
+  await person.call("join", person.url, jwt, {}, {});
+  return { person, jwt };
+}
+
+test("MX-27", "Synapse hands on who asks for a token: members get one", async ({ world }) => {
   const [anna, ben, eve] = await world.users("anna", "ben", "eve");
   const call = { world, room: await anna.room([ben]) };
   const { status, json } = await token(call, ben);
@@ -34,11 +46,7 @@ test("MX-31", "who is kicked from the Matrix room is out of its call, and stays 
   async ({ world }) => {
     const [anna, ben] = await world.users("anna", "ben");
     const call = { world, room: await anna.room([ben]) };
-    const { json: { jwt } } = await token(call, ben);
-    world.secrets.token(jwt);
-    const { url } = world.stellwerk;
-    const person = await world.browsers.person("ben", { url });
-    await person.call("join", url, jwt, {}, {});
+    const { person, jwt } = await join(call, ben);
     const kicked = Date.now();
     await anna.must("POST", `/rooms/${encodeURIComponent(call.room)}/kick`, { user_id: ben.id });
     const gone = await person.page.evaluate(async (ms) => {
@@ -50,7 +58,8 @@ test("MX-31", "who is kicked from the Matrix room is out of its call, and stays 
       return null;
     }, REMOVED_WITHIN);
     expect(gone, `still in the call ${REMOVED_WITHIN} ms after`);
-    const again = await fetch(`${url.replace("ws:", "http:")}/rtc/v1/validate?access_token=${jwt}`);
+    const validate = `${person.url.replace("ws:", "http:")}/rtc/v1/validate`;
+    const again = await fetch(`${validate}?access_token=${jwt}`);
     expect(again.status === 401, `his old token: ${again.status}`);
     expect((await token(call, ben)).status === 403, "and a new one is his");
     return `out after ${gone - kicked} ms`;

@@ -1,6 +1,7 @@
 // Calls that are cut: a tab that dies, one that is loaded anew, a daemon that is killed.
 
 import { test, expect, sleep } from "../lib/harness.mjs";
+import { MODES } from "./site.mjs";
 
 /** What a killed tab may take to be gone for the others; livekit-server takes 22 s. */
 const GHOST = 8000;
@@ -8,14 +9,16 @@ const GHOST = 8000;
 const DOWN = 1000;
 const BACK_WITHIN = 60;
 
-test("MX-35", "who has a killed tab is gone for the others", async ({ world }) => {
-  const [anna, ben] = await world.call("compatibility", "anna", "ben");
-  const gone = anna.tilesAre(1, 60);
-  const killed = await ben.kill();
-  const after = await gone - killed;
-  expect(after > 0 && after < GHOST, `ben's ghost stays for ${after} ms`);
-  return `gone after ${after} ms`;
-}, { seconds: 180 });
+for (const mode of MODES) {
+  test("MX-35", `who has a killed tab is gone for the others, ${mode}`, async ({ world }) => {
+    const [anna, ben] = await world.call(mode, "anna", "ben");
+    const gone = anna.tilesAre(1, 60);
+    const killed = await ben.kill();
+    const after = await gone - killed;
+    expect(after > 0 && after < GHOST, `ben's ghost stays for ${after} ms`);
+    return `gone after ${after} ms`;
+  }, { seconds: 180 });
+}
 
 test("MX-45", "who loads the page anew is back, once", async ({ world }) => {
   const [anna, ben] = await world.call("compatibility", "anna", "ben");
@@ -27,7 +30,7 @@ test("MX-45", "who loads the page anew is back, once", async ({ world }) => {
   expect(tiles === 2, `anna has ${tiles} tiles`);
 }, { seconds: 180 });
 
-test("MX-38 MX-45", "the call comes back by itself when the daemon was killed", async ({ world }) => {
+test("MX-38 MX-45", "a call whose daemon was killed comes back by itself", async ({ world }) => {
   const people = await world.call("compatibility", "anna", "ben");
   world.pages += await world.stellwerk.scrape();
   await world.stellwerk.stop("SIGKILL");

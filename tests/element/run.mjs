@@ -10,11 +10,13 @@ import "./refusal.test.mjs";
 // The last one: it looks at what all of them left behind.
 import "./secrets.test.mjs";
 
+let opening;
 let world;
 
 const failed = await run("element", {
   async before() {
-    world ??= await World.open();
+    opening ??= World.open();
+    world = await opening;
     return { world };
   },
   async after(test) {

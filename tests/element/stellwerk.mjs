@@ -7,36 +7,37 @@ import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { Failure, sleep } from "../lib/harness.mjs";
-import { SERVER } from "./synapse.mjs";
 
 const START_WITHIN = 10_000;
 
 export class Stellwerk {
-  /** One whose files are in `folder`, not started yet. */
-  static async make({ folder, ports, synapse }) {
+  /** One whose files are in `folder`, not started yet; `synapse` is the port of its homeserver. */
+  static async make({ folder, server, net, ports, synapse }) {
     const stellwerk = new Stellwerk();
+    const address = net?.address ?? "127.0.0.1";
     await mkdir(folder, { recursive: true });
     const file = (name) => join(folder, name);
     Object.assign(stellwerk, { config: file("stellwerk.toml"), log: file("daemon.log"),
-      registration: file("registration.yaml"), url: `ws://127.0.0.1:${ports.http}`,
+      registration: file("registration.yaml"), url: `ws://${net?.rtc ?? address}:${ports.http}`,
       metrics: `http://127.0.0.1:${ports.metrics}` });
     await writeFile(stellwerk.config, `
 [http]
-listen = ["127.0.0.1:${ports.http}"]
+listen = ["${address}:${ports.http}"]
 [metrics]
 listen = "127.0.0.1:${ports.metrics}"
 [media]
-addresses = ["127.0.0.1"]
+addresses = ["${address}"]
 port = ${ports.media}
 workers = 1
 [log]
 level = "trace"
 [matrix]
-homeservers = { "${SERVER}" = "http://127.0.0.1:${synapse}" }
-full_access = ["${SERVER}"]
+homeservers = { "${server}" = "http://127.0.0.1:${synapse}" }
+full_access = ["${server}"]
 url = "${stellwerk.url}"
 registration = "${stellwerk.registration}"
 leaves = "${file("leaves")}"
+${net ? `federation = true\nextra_ca = "${net.authority}"` : ""}
 [keys]
 ${process.env.TEST_KEY} = "${process.env.TEST_SECRET}"
 `, { mode: 0o600 });
@@ -51,14 +52,14 @@ ${process.env.TEST_KEY} = "${process.env.TEST_SECRET}"
     return { registration: stdout, recipe: stderr };
   }
 
-  /** Starts it, for the second time as well; `limits` such as `{ PARTICIPANTS_PER_ROOM: 1 }`. */
-  async start(limits = {}) {
-    const env = Object.entries(limits).map(([key, limit]) => [`STELLWERK_LIMITS_${key}`, limit]);
+  /** Starts it, for the second time as well; `env` is what differs from its file. */
+  async start(env = {}) {
     const log = openSync(this.log, "a");
     this.child = spawn(process.env.TEST_BIN, ["serve", "--config", this.config],
-      { stdio: ["ignore", log, log], env: Object.fromEntries(env) });
+      { stdio: ["ignore", log, log], env });
     closeSync(log);
     this.ended = new Promise((done) => this.child.once("exit", done));
+    process.once("exit", () => this.child.kill("SIGKILL"));
     const deadline = Date.now() + START_WITHIN;
     while (Date.now() < deadline && this.child.exitCode === null) {
       const answer = await fetch(`${this.metrics}/readyz`).catch(() => null);

@@ -8,8 +8,6 @@ import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { Failure, sleep } from "../lib/harness.mjs";
 
-/** The name in user and room ids; where it is, the daemon knows from its configuration. */
-export const SERVER = "council.example";
 /** How long it may take to start on a busy machine, and to end. */
 const START_WITHIN = 90_000;
 const END_WITHIN = 15_000;
@@ -17,9 +15,9 @@ const END_WITHIN = 15_000;
 const secret = () => randomBytes(24).toString("base64url");
 
 /** What is not Stellwerk's business. Nothing here loosens a limit. */
-function site(folder, shared) {
+function site(folder, server, shared, net) {
   return `
-server_name: ${SERVER}
+server_name: ${server}
 report_stats: false
 trusted_key_servers: []
 signing_key_path: ${join(folder, "signing.key")}
@@ -30,8 +28,21 @@ macaroon_secret_key: ${secret()}
 database:
   name: sqlite3
   args: { database: ${join(folder, "homeserver.db")} }
+${net ? `
+tls_certificate_path: ${net.certificate}
+tls_private_key_path: ${net.certificate}
+federation_custom_ca_list: [${net.authority}]` : ""}
 `;
 }
+
+/** Where other homeservers find it, which a proxy usually stands for. */
+const federation = (address) => `
+  - port: 8448
+    type: http
+    tls: true
+    bind_addresses: [${address}]
+    resources: [{ names: [federation] }]
+`;
 
 const LOG = (file) => `
 version: 1
@@ -54,7 +65,7 @@ function placed(recipe, port, registration) {
 
 export class Synapse {
   /** Starts one in `folder`; `recipe` and `registration` are the texts the daemon's tool prints. */
-  static async start({ folder, port, recipe, registration }) {
+  static async start({ folder, server, net, port, recipe, registration }) {
     const synapse = new Synapse();
     synapse.url = `http://127.0.0.1:${port}`;
     synapse.shared = secret();
@@ -64,14 +75,17 @@ export class Synapse {
     await writeFile(file("signing.key"),
       `ed25519 a_test ${randomBytes(32).toString("base64").replace(/=+$/, "")}\n`);
     await writeFile(file("log.yaml"), LOG(synapse.log));
-    await writeFile(file("site.yaml"), site(folder, synapse.shared));
+    await writeFile(file("site.yaml"), site(folder, server, synapse.shared, net));
     await writeFile(file("registration.yaml"), registration);
-    await writeFile(file("stellwerk.yaml"), placed(recipe, port, file("registration.yaml")));
+    // The listeners are the last of the recipe.
+    await writeFile(file("stellwerk.yaml"), placed(recipe, port, file("registration.yaml")) +
+      (net ? federation(net.address) : ""));
     synapse.output = openSync(file("output.log"), "w");
     synapse.child = spawn(process.env.SYNAPSE_PYTHON, ["-m", "synapse.app.homeserver",
       "-c", file("site.yaml"), "-c", file("stellwerk.yaml")],
     { stdio: ["ignore", synapse.output, synapse.output], cwd: folder });
     synapse.ended = new Promise((done) => synapse.child.once("exit", done));
+    process.once("exit", () => synapse.child.kill("SIGKILL"));
     await synapse.ready(file("output.log"));
     return synapse;
   }

@@ -1,46 +1,42 @@
-// The world of these tests: one Synapse, one Stellwerk beside it, one browser, and people who
-// have a Matrix client each and call each other with Element Call.
+// The world of these tests: a Synapse with a Stellwerk beside it, or several, one browser, and
+// people who have a Matrix client each and call each other with Element Call.
 
 import { mkdir, rm } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
 import { join } from "node:path";
 import { until } from "../lib/harness.mjs";
-import { freeTcp, freeUdp } from "../lib/daemon.mjs";
 import { World as Browsers } from "../browser/world.mjs";
 import { Caller } from "./caller.mjs";
 import { Secrets } from "./secrets.mjs";
 import { openSite } from "./site.mjs";
-import { Stellwerk } from "./stellwerk.mjs";
-import { Synapse } from "./synapse.mjs";
+import { Town } from "./town.mjs";
 
 const CACHE = fileURLToPath(new URL("../.cache/element/", import.meta.url));
 
 export class World {
-  static async open() {
-    const world = new World();
-    const folder = join(CACHE, "run");
+  /** Opens one with these towns, each as `Town.open` takes them. */
+  static async open(towns = [{ server: "council.example" }]) {
+    const world = Object.assign(new World(), { callers: [], crowds: 0, pages: "" });
+    world.secrets = new Secrets();
+    const folder = join(CACHE, towns.map((town) => town.server).join("+"));
     await rm(folder, { recursive: true, force: true });
     await mkdir(folder, { recursive: true });
-    const [http, metrics, media] = [await freeTcp(), await freeTcp(), await freeUdp()];
-    const port = await freeTcp();
-    Object.assign(world, { callers: [], crowds: 0, pages: "", secrets: new Secrets() });
-    world.stellwerk = await Stellwerk.make({ folder: join(folder, "stellwerk"),
-      ports: { http, metrics, media }, synapse: port });
-    const texts = await world.stellwerk.register();
-    for (const [, what, token] of texts.registration.matchAll(/^(\w\w_token): "?([^"\n]+)/gm)) {
-      world.secrets.add(what, token);
+    [world.site, world.browsers, ...world.towns] = await Promise.all([openSite(), Browsers.open(),
+      ...towns.map((town) => Town.open({ folder: join(folder, town.server), ...town }))]);
+    for (const token of world.towns.flatMap((town) => town.tokens)) {
+      world.secrets.add("a token of the registration", token);
     }
-    const [synapse, site, browsers] = await Promise.all([
-      Synapse.start({ folder: join(folder, "synapse"), port, ...texts }), openSite(),
-      Browsers.open(), world.stellwerk.start()]);
-    return Object.assign(world, { synapse, site, browsers });
+    // The only ones, in most tests.
+    const [{ synapse, stellwerk }] = world.towns;
+    return Object.assign(world, { synapse, stellwerk });
   }
 
-  /** New users of Synapse. */
+  /** New users, of each town in turn. */
   users(...names) {
     this.crowds += 1;
-    return Promise.all(names.map(async (name) => {
-      const user = await this.synapse.register(`${name}-${this.crowds}`);
+    return Promise.all(names.map(async (name, turn) => {
+      const { synapse } = this.towns[turn % this.towns.length];
+      const user = await synapse.register(`${name}-${this.crowds}`);
       for (const what of ["id", "device", "token"]) {
         this.secrets.add(`a user's ${what}`, user[what]);
       }
@@ -61,7 +57,7 @@ export class World {
     const ids = users.map((user) => user.id);
     for (const person of people) {
       await until(async () => await person.knows(ids) === ids.length,
-        `${person.name} knows everybody's device`);
+        `${person.name} knows everybody's device`, { seconds: 30 });
     }
     return people;
   }
@@ -77,11 +73,11 @@ export class World {
     return people;
   }
 
-  /** The daemon ends in peace and starts again, with other limits. */
-  async restart(limits) {
+  /** The daemon ends in peace and starts again; `env` is what differs from its file. */
+  async restart(env) {
     this.pages += await this.stellwerk.scrape();
     await this.stellwerk.stop();
-    await this.stellwerk.start(limits);
+    await this.stellwerk.start(env);
   }
 
   /** Keeps what everyone sees, for a person to look at. */
@@ -92,7 +88,7 @@ export class World {
 
   /** Ends a test: its people leave, what the daemon counted of them is kept. */
   async clear() {
-    this.pages += await this.stellwerk.scrape().catch(() => "");
+    for (const { stellwerk } of this.towns) this.pages += await stellwerk.scrape().catch(() => "");
     await Promise.all(this.callers.splice(0).map((caller) => caller.close().catch(() => {})));
     await this.browsers.clear();
   }
@@ -101,6 +97,6 @@ export class World {
     await this.clear();
     await this.browsers.close();
     this.site.close();
-    await Promise.all([this.synapse.stop(), this.stellwerk.stop()]);
+    await Promise.all(this.towns.map((town) => town.close()));
   }
 }
