@@ -20,7 +20,7 @@ const failed = await run("element", {
     return { world };
   },
   async after(test) {
-    await world?.photograph(`last-${test.name.replace(/\W+/g, "-").slice(0, 40)}`);
+    await world?.photograph(`last of ${test.name.replace(/\W+/g, "-").slice(0, 40)}`);
     await world?.clear();
   },
 });

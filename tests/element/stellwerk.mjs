@@ -1,12 +1,13 @@
 // The daemon as an operator runs it beside Synapse: a configuration file with [matrix], the
 // registration its own tool makes, a log on disk. It can be killed, and come back as it was.
 
-import { execFile, spawn } from "node:child_process";
+import { execFile } from "node:child_process";
 import { closeSync, openSync } from "node:fs";
 import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { Failure, sleep } from "../lib/harness.mjs";
+import { start } from "./child.mjs";
 
 const START_WITHIN = 10_000;
 
@@ -55,11 +56,8 @@ ${process.env.TEST_KEY} = "${process.env.TEST_SECRET}"
   /** Starts it, for the second time as well; `env` is what differs from its file. */
   async start(env = {}) {
     const log = openSync(this.log, "a");
-    this.child = spawn(process.env.TEST_BIN, ["serve", "--config", this.config],
-      { stdio: ["ignore", log, log], env });
+    this.child = start(process.env.TEST_BIN, ["serve", "--config", this.config], log, { env });
     closeSync(log);
-    this.ended = new Promise((done) => this.child.once("exit", done));
-    process.once("exit", () => this.child.kill("SIGKILL"));
     const deadline = Date.now() + START_WITHIN;
     while (Date.now() < deadline && this.child.exitCode === null) {
       const answer = await fetch(`${this.metrics}/readyz`).catch(() => null);
@@ -73,7 +71,7 @@ ${process.env.TEST_KEY} = "${process.env.TEST_SECRET}"
 
   async stop(signal = "SIGTERM") {
     this.child.kill(signal);
-    await this.ended;
+    await this.child.ended;
   }
 
   /** What it counts just now. */

@@ -1,12 +1,12 @@
 // A real Synapse on loopback, with SQLite: what operators merge into its configuration is what
 // `stellwerk matrix registration` prints, the rest is what any homeserver has.
 
-import { spawn } from "node:child_process";
 import { createHmac, randomBytes } from "node:crypto";
 import { closeSync, openSync } from "node:fs";
 import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { Failure, sleep } from "../lib/harness.mjs";
+import { start } from "./child.mjs";
 
 /** How long it may take to start on a busy machine, and to end. */
 const START_WITHIN = 90_000;
@@ -80,12 +80,10 @@ export class Synapse {
     // The listeners are the last of the recipe.
     await writeFile(file("stellwerk.yaml"), placed(recipe, port, file("registration.yaml")) +
       (net ? federation(net.address) : ""));
-    synapse.output = openSync(file("output.log"), "w");
-    synapse.child = spawn(process.env.SYNAPSE_PYTHON, ["-m", "synapse.app.homeserver",
-      "-c", file("site.yaml"), "-c", file("stellwerk.yaml")],
-    { stdio: ["ignore", synapse.output, synapse.output], cwd: folder });
-    synapse.ended = new Promise((done) => synapse.child.once("exit", done));
-    process.once("exit", () => synapse.child.kill("SIGKILL"));
+    const output = openSync(file("output.log"), "w");
+    synapse.child = start(process.env.SYNAPSE_PYTHON, ["-m", "synapse.app.homeserver",
+      "-c", file("site.yaml"), "-c", file("stellwerk.yaml")], output, { cwd: folder });
+    closeSync(output);
     await synapse.ready(file("output.log"));
     return synapse;
   }
@@ -104,10 +102,9 @@ export class Synapse {
 
   async stop() {
     this.child.kill();
-    await Promise.race([this.ended, sleep(END_WITHIN)]);
-    if (this.child.exitCode === null) this.child.kill("SIGKILL");
-    await this.ended;
-    closeSync(this.output);
+    await Promise.race([this.child.ended, sleep(END_WITHIN)]);
+    this.child.kill("SIGKILL");
+    await this.child.ended;
   }
 
   /** An answer to a request, with its status; `token` is whose request it is. */

@@ -1,10 +1,10 @@
 // The world of these tests: a Synapse with a Stellwerk beside it, or several, one browser, and
 // people who have a Matrix client each and call each other with Element Call.
 
-import { mkdir, rm } from "node:fs/promises";
+import { mkdir, readFile, rm } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
 import { join } from "node:path";
-import { until } from "../lib/harness.mjs";
+import { expect, until } from "../lib/harness.mjs";
 import { World as Browsers } from "../browser/world.mjs";
 import { Caller } from "./caller.mjs";
 import { Secrets } from "./secrets.mjs";
@@ -21,6 +21,7 @@ export class World {
     const folder = join(CACHE, towns.map((town) => town.server).join("+"));
     await rm(folder, { recursive: true, force: true });
     await mkdir(folder, { recursive: true });
+    world.folder = folder;
     [world.site, world.browsers, ...world.towns] = await Promise.all([openSite(), Browsers.open(),
       ...towns.map((town) => Town.open({ folder: join(folder, town.server), ...town }))]);
     for (const token of world.towns.flatMap((town) => town.tokens)) {
@@ -80,10 +81,27 @@ export class World {
     await this.stellwerk.start(env);
   }
 
-  /** Keeps what everyone sees, for a person to look at. */
+  /** Fails if a secret of this run is in a log or in what was counted. */
+  async keepsSecrets() {
+    const logs = await Promise.all(this.towns.map(({ stellwerk }) =>
+      readFile(stellwerk.log, "utf8")));
+    const pages = await Promise.all(this.towns.map(({ stellwerk }) => stellwerk.scrape()));
+    const places = { log: logs.join("\n"), metrics: this.pages + pages.join("\n") };
+    expect(/joined/.test(places.log) && /stellwerk_/.test(places.metrics), "no log, or no metrics");
+    const kinds = new Set(this.secrets.all.values());
+    const known = ["a token", "an OpenID token", "a room", "a user's id"];
+    expect(known.every((kind) => kinds.has(kind)), `nothing to look for but ${[...kinds]}`);
+    for (const [place, text] of Object.entries(places)) {
+      const told = new Set(this.secrets.in(text));
+      expect(!told.size, `in the ${place}: ${[...told]}`);
+    }
+    return `${this.secrets.all.size} secrets in none of ${places.log.split("\n").length} lines`;
+  }
+
+  /** Keeps what everyone sees, in the folder of this world, for a person to look at. */
   async photograph(label) {
     await Promise.all(this.callers.map((caller) =>
-      caller.photograph(join(CACHE, `${label}-${caller.name}.png`)).catch(() => {})));
+      caller.photograph(join(this.folder, `${label}-${caller.name}.png`)).catch(() => {})));
   }
 
   /** Ends a test: its people leave, what the daemon counted of them is kept. */

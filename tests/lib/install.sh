@@ -81,6 +81,7 @@ install_clients() {
     step 'install: Firefox' need firefox-esr firefox-esr || return 1
   fi
   if wanted element; then
+    step 'install: network namespaces' need ip iproute2 || return 1
     step 'install: Synapse' install_python "$SYNAPSE" tests/element/requirements.txt || return 1
     step 'install: Element Call' install_node element || return 1
   fi

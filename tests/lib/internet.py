@@ -177,24 +177,23 @@ class Authority:
             builder = builder.add_extension(extension, critical)
         return builder.sign(self.key, hashes.SHA256())
 
-    def pem(self, *names):
-        """A file with the key and the certificate of host names and addresses."""
+    def certify(self, file, *names):
+        """Writes a certificate for host names and addresses, and its key, to a file."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "house")])
         entries = x509.SubjectAlternativeName([_entry(name) for name in names])
         certificate = self._sign(subject, key, [(entries, False)])
-        file = tempfile.NamedTemporaryFile(suffix=".pem")
         file.write(key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8,
             serialization.NoEncryption()))
         file.write(certificate.public_bytes(serialization.Encoding.PEM))
         file.flush()
-        return file
 
     def context(self, name):
-        """TLS with a certificate for a host name or an address."""
+        """TLS with such a certificate."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        with self.pem(name) as file:
+        with tempfile.NamedTemporaryFile(suffix=".pem") as file:
+            self.certify(file, name)
             context.load_cert_chain(file.name)
         return context
 

@@ -43,7 +43,8 @@ class _Proxy:
     async def __aenter__(self):
         self.folder = tempfile.TemporaryDirectory()
         self.authority = Authority()
-        self.pem = self.authority.pem("127.0.0.1", "localhost")
+        self.pem = tempfile.NamedTemporaryFile(suffix=".pem")
+        self.authority.certify(self.pem, "127.0.0.1")
         self.context = ssl.create_default_context(cafile=self.authority.file.name)
         self.port, self.other = free_port(), free_port()
         self.url = f"wss://127.0.0.1:{self.port}"

@@ -1,0 +1,70 @@
+// Calls between users of two homeservers, each of which has its own Stellwerk. federation.py has
+// made the network around it.
+
+import { expect, run, test } from "../lib/harness.mjs";
+import { MODES } from "./site.mjs";
+import { World } from "./world.mjs";
+
+const TOWNS = JSON.parse(process.env.TEST_TOWNS);
+const GET_TOKEN = "/_matrix/client/unstable/io.element.msc4195/rtc/livekit/get_token";
+
+/** Membership goes from one homeserver to the other. */
+const GONE_WITHIN = 30;
+
+/** How many are in calls at this daemon, as it counts them. */
+async function participants({ stellwerk }) {
+  const [, count] = /^stellwerk_participants(?:\{[^}]*\})? (\d+)/m.exec(await stellwerk.scrape());
+  return Number(count);
+}
+
+for (const mode of MODES) {
+  test("MX-45 MX-21", `users of two homeservers meet, each publishes at home, ${mode}`,
+    async ({ world }) => {
+      const [anna, ben] = await world.call(mode, "anna", "ben");
+      const servers = [anna, ben].map(({ user }) => user.id.split(":")[1]);
+      expect(servers.join() === "a.example,b.example", `they are of ${servers}`);
+      const counts = await Promise.all(world.towns.map(participants));
+      expect(counts.join() === "2,2", `at the two daemons are ${counts}`);
+      await world.photograph(`two-homeservers-${mode}`);
+      const gone = anna.tilesAre(1, GONE_WITHIN);
+      const left = await ben.hangUp();
+      const after = await gone - left;
+      expect(after > 0, `ben is still there ${GONE_WITHIN} s after he hung up`);
+      return `gone after ${after} ms`;
+    }, { seconds: 240 });
+}
+
+test("MX-29 MX-30", "a user's token comes from the other homeserver", async ({ world }) => {
+  const [anna, ben, , eve] = await world.users("anna", "ben", "cleo", "eve");
+  const room = await anna.room([ben]);
+  const [here, there] = world.towns;
+  const ask = (user) => there.synapse.ask("POST", GET_TOKEN, { token: user.token,
+    body: { server_name: here.server, url: here.stellwerk.url, room_id: room,
+      slot_id: "m.call#ROOM", member_id: user.name } });
+  const { status, json } = await ask(ben);
+  world.secrets.token(json?.jwt);
+  expect(status === 200 && Object.keys(json).join() === "jwt", `${status} ${JSON.stringify(json)}`);
+  const refused = await ask(eve);
+  expect(refused.status === 403, `who isn't in the room: ${refused.status}`);
+}, { seconds: 60 });
+
+test("MX-13", "no token, user or room is in the logs or the metrics of both", async ({ world }) => {
+  await world.call("compatibility", "anna", "ben");
+  return world.keepsSecrets();
+}, { seconds: 240 });
+
+let opening;
+let world;
+
+const failed = await run("element", {
+  async before() {
+    opening ??= World.open(TOWNS);
+    world = await opening;
+    return { world };
+  },
+  async after() {
+    await world?.clear();
+  },
+});
+await world?.close();
+process.exit(failed ? 1 : 0);
