@@ -1,4 +1,4 @@
-// A small test runner for the browser suite: named tests, each with the LK ids it covers, a time
+// A small test runner for the browser suite: named tests, each with the checks it covers, a time
 // limit, and one line per result in the shared result file. Not node:test, because results of
 // Node, Python and bash have to end up in one table (see tests/conformance).
 
@@ -9,7 +9,7 @@ const tests = [];
 /** A failed expectation; its message is what a person reads first. */
 export class Failure extends Error {}
 
-/** Declares a test. `ids` is a space-separated list of LK ids, or "". */
+/** Declares a test. `ids` is a space-separated list of rows of tests/conformance.tsv, or "". */
 export function test(ids, name, body, { seconds = 60, long = false } = {}) {
   tests.push({ ids, name, body, seconds, long });
 }

@@ -1,4 +1,4 @@
-"""A small asyncio test runner: named tests with LK ids, a time limit each, one result line each.
+"""A small asyncio test runner: named tests, a time limit each, one result line each.
 
 Not pytest: results of Python, Node and bash have to end up in one table (see tests/conformance),
 and this is all of it.
@@ -18,7 +18,7 @@ class Failure(AssertionError):
 
 
 def test(ids, name, seconds=30, long=False):
-    """Declares an async test. `ids` is a space-separated list of LK ids, or ""."""
+    """Declares an async test. `ids` is a space-separated list of rows of tests/conformance.tsv."""
 
     def declare(body):
         _tests.append((ids, name, body, seconds, long))

@@ -1,5 +1,5 @@
 # Steps and their results. Every result is one line of tests/.cache/results.tsv:
-# status, LK ids or -, suite, test, seconds, detail.
+# status, ids of checks or -, suite, test, seconds, detail.
 
 CACHE=$PWD/tests/.cache
 export TEST_RESULTS=$CACHE/results.tsv
@@ -83,8 +83,9 @@ cargo_tests() {
       verdict = $0; sub(/.* \.\.\. /, "", verdict); sub(/[, ].*/, "", verdict)
       name = $0; sub(/^test /, "", name); sub(/ \.\.\. .*/, "", name)
       ids = ""; rest = tolower(name)
-      while (match(rest, /lk_?[0-9][0-9]/)) {
-        ids = ids (ids ? " " : "") "LK-" substr(rest, RSTART + RLENGTH - 2, 2)
+      while (match(rest, /(lk|mx)_?[0-9][0-9]/)) {
+        ids = ids (ids ? " " : "") toupper(substr(rest, RSTART, 2)) "-" \
+          substr(rest, RSTART + RLENGTH - 2, 2)
         rest = substr(rest, RSTART + RLENGTH)
       }
       status = verdict == "ok" ? "pass" : verdict == "FAILED" ? "fail" : "skip"
