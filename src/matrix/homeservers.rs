@@ -22,7 +22,9 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::Stats;
 use super::bulkhead::{Bounds, Busy, Gate, Strangers};
 use super::discovery::{Discovery, Internet, World};
-use super::fetch::{CONNECT_TIME, Fetcher, Pool, Question, Response, TOTAL_TIME, Trouble, below};
+use super::fetch::{
+    CONNECT_TIME, Fetcher, Place, Pool, Question, Response, TOTAL_TIME, Trouble, below,
+};
 use super::name::UserId;
 use super::names::Names;
 use super::trust;
@@ -80,7 +82,7 @@ pub enum Unverified {
     Unreachable,
     /// The homeserver took too long.
     Timeout,
-    /// The homeserver named a user of another one, or nobody at all.
+    /// The homeserver named a user of another one, another than was claimed, or nobody at all.
     ForeignSub,
     /// The homeserver is none of those whose users may come.
     NotAllowed,
@@ -176,12 +178,13 @@ impl Homeservers {
         &self.stats
     }
 
-    /// The holder of an OpenID token, a user of exactly `server`, as that server says. `asker` is
-    /// who sent the token.
+    /// The holder of an OpenID token, a user of exactly `server`, as that server says, and the one
+    /// who is `claimed` if somebody is. `asker` is who sent the token.
     pub async fn user_of(
         &self,
         server: &str,
         access_token: &str,
+        claimed: Option<&str>,
         asker: IpAddr,
     ) -> Result<UserId, Unverified> {
         let asked = Instant::now();
@@ -196,7 +199,7 @@ impl Homeservers {
             (None, None) => Err(Unverified::NotAllowed),
             (None, Some(federation)) => in_time(federation.question(server, question, asker)).await,
         };
-        let user = answer.and_then(|answer| user(server, &answer));
+        let user = answer.and_then(|answer| user(server, claimed, &answer));
         let stranger = !self.openid.contains_key(server) && self.federation.is_some();
         if stranger && user.as_ref().is_err_and(|why| *why != Unverified::Busy) {
             let ticks = asked.elapsed().as_millis() / FAILURE_TICK.as_millis() + 1;
@@ -223,6 +226,20 @@ impl Homeservers {
         response.map(|response| Answer::new(&response))
     }
 
+    /// Whether it is known where the client-server API of `server` is, so that it can be called.
+    pub async fn has_client_api(&self, server: &str) -> bool {
+        match (self.client.get(server), &self.federation) {
+            (Some(_), _) => true,
+            (None, Some(federation)) => {
+                let looking = federation
+                    .calls
+                    .visit(server, None, federation.client(server));
+                matches!(timeout(TOTAL_TIME, looking).await, Ok(Ok(Some(_))))
+            }
+            (None, None) => false,
+        }
+    }
+
     async fn configured(&self, door: &Door, question: Question<'_>) -> Result<Response, Failed> {
         let _turn = door.gate.turn().await?;
         Ok(self.pool.ask(&door.base, question).await?)
@@ -246,10 +263,8 @@ impl Federation {
 
     async fn call(&self, server: &str, question: Question<'_>) -> Result<Response, Failed> {
         let ask = async {
-            let base = self.discovery.client(server).await;
-            let base = base.ok_or(Trouble::Unreachable)?;
-            let place = self.discovery.place_of(&base).await;
-            let place = place.ok_or(Trouble::Unreachable)?;
+            let found = self.client(server).await;
+            let (base, place) = found.ok_or(Trouble::Unreachable)?;
             let uri = below(&base, question.path).ok_or(Trouble::Unreachable)?;
             let path = uri.path_and_query().map_or("/", |path| path.as_str());
             self.discovery
@@ -258,6 +273,13 @@ impl Federation {
                 .await
         };
         Ok(self.calls.visit(server, None, ask).await??)
+    }
+
+    /// The client-server API of a server, and where that is.
+    async fn client(&self, server: &str) -> Option<(Uri, Place)> {
+        let base = self.discovery.client(server).await?;
+        let place = self.discovery.place_of(&base).await?;
+        Some((base, place))
     }
 }
 
@@ -339,7 +361,7 @@ async fn in_time<E: From<Failed>>(
 
 /// Who an answer vouches for. A server can only do so for its own users: else any of them could
 /// for anyone (GHSA-rq24-fh66-rq7x).
-fn user(server: &str, answer: &Response) -> Result<UserId, Unverified> {
+fn user(server: &str, claimed: Option<&str>, answer: &Response) -> Result<UserId, Unverified> {
     #[derive(Deserialize)]
     struct Holder {
         sub: String,
@@ -351,6 +373,7 @@ fn user(server: &str, answer: &Response) -> Result<UserId, Unverified> {
     let Holder { sub } = holder.map_err(|_| Unverified::Refused)?;
     UserId::new(&sub)
         .filter(|user| user.server() == server)
+        .filter(|user| claimed.is_none_or(|claimed| claimed == user.as_str()))
         .ok_or(Unverified::ForeignSub)
 }
 

@@ -6,6 +6,7 @@ import concurrent.futures
 import functools
 import json
 import resource
+import tempfile
 import time
 import urllib.parse
 
@@ -61,17 +62,25 @@ def request_body(server):
     })
 
 
+def member_request(server, claimed, **more):
+    """The newer request, by a user who says whose the token is."""
+    body = json.loads(request_body(server))
+    member = {"id": "m", "claimed_user_id": claimed, "claimed_device_id": "D"}
+    return json.dumps({"room_id": "!r:x", "slot_id": "m.call#ROOM", "member": member,
+                       "openid_token": body["openid_token"], **more})
+
+
 def raw_request(server, asker):
     body = request_body(server)
     return (f"POST /sfu/get HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n"
             f"X-Forwarded-For: {asker}\r\n\r\n{body}").encode()
 
 
-async def ask(net, daemon, server, asker="1.1.1.1"):
+async def ask(net, daemon, server, asker="1.1.1.1", path="/sfu/get", body=None):
     """Status, answer and seconds of a request for a token by a user of `server`."""
-    url = daemon.url.replace("ws:", "http:") + "/sfu/get"
+    url = daemon.url.replace("ws:", "http:") + path
     post = functools.partial(
-        net.request, url, "POST", request_body(server), {"X-Forwarded-For": asker})
+        net.request, url, "POST", body or request_body(server), {"X-Forwarded-For": asker})
     started = time.monotonic()
     status, _, text = await asyncio.get_running_loop().run_in_executor(ASKERS, post)
     return status, json.loads(text), time.monotonic() - started
@@ -95,6 +104,62 @@ def expect_discreet(daemon, *names):
     text = daemon.text()
     for word in (SECRET, *names):
         expect(word not in text, f"the log has {word}")
+
+
+@test("MX-11", "a false claim is answered as an unreachable server is, and as late", seconds=60)
+async def _():
+    async with Internet(*PUBLIC) as net:
+        net.host("there.example", "5.9.0.1")
+        net.host("closed.example", "5.9.0.2")
+        await net.serve("5.9.0.1", 8448, "there.example", userinfo)
+        async with Daemon(configuration(net), within=net) as daemon:
+            cases = [("there.example", "@other:there.example"),
+                     ("closed.example", "@u:closed.example"),
+                     ("absent.example", "@u:absent.example"), ("10.0.0.1", "@u:10.0.0.1"),
+                     ("there.example", "@u:there.example")]
+            *refused, taken = await asyncio.gather(*(
+                ask(net, daemon, server, f"1.1.1.{number}", "/get_token",
+                    member_request(server, claimed))
+                for number, (server, claimed) in enumerate(cases)))
+            expect(taken[0] == 200, f"who claims the truth: {taken}")
+            statuses = {(status, str(body)) for status, body, _ in refused}
+            expect(len(statuses) == 1 and refused[0][0] == 401, f"{statuses}")
+            seconds = sorted(answered for _, _, answered in refused)
+            expect(seconds[-1] - seconds[0] < 0.5, f"told after {seconds}")
+            return f"told after {seconds[0]:.2f} to {seconds[-1]:.2f} s"
+
+
+@test("", "a leave is only taken where it could be sent, and refused before the room is there")
+async def _():
+    async def client(writer, request):
+        if request.path == "/.well-known/matrix/client":
+            answer(writer, {"m.homeserver": {"base_url": f"https://{request.host}:9"}})
+        else:
+            await userinfo(writer, request)
+
+    async with Internet(*PUBLIC) as net, tempfile.TemporaryDirectory() as folder:
+        for name, ip in (("tells.example", "5.9.0.1"), ("silent.example", "5.9.0.2")):
+            net.host(name, ip)
+            for port in (443, 8448):
+                await net.serve(ip, port, name, client if ip == "5.9.0.1" else userinfo)
+        more = f'leaves = "{folder}/leaves"'
+        async with Daemon(configuration(net, more), within=net) as daemon:
+            async def entrust(server, path, **more):
+                more = more or {"delay_id": "1", "delay_timeout": 60_000}
+                body = member_request(server, f"@u:{server}", **more)
+                return (await ask(net, daemon, server, path=path, body=body))[:2]
+
+            for path in ("/get_token", "/delegate_delayed_leave"):
+                status, body = await entrust("silent.example", path)
+                expect((status, body.get("errcode")) == (400, "M_BAD_JSON"), f"{status} {body}")
+            await asyncio.sleep(1.2)  # the metrics page is as old as a second
+            page = net.get(f"{daemon.metrics}/metrics")[2].decode()
+            expect("\nstellwerk_rooms 0\n" in page, "a room came to be")
+            status, body = await entrust("silent.example", "/get_token", unknown=1)
+            expect(status == 200, f"without a leave: {status} {body}")
+            for path in ("/get_token", "/delegate_delayed_leave"):
+                status, body = await entrust("tells.example", path)
+                expect(status == 200, f"{path}: {status} {body}")
 
 
 @test("MX-21", "each way to a Matrix server ends at its socket, with its SNI and Host", seconds=60)

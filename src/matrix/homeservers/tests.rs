@@ -246,7 +246,10 @@ async fn configured_homeservers_are_where_they_are_said_to_be() {
         town.set("federation", federation);
         let homeservers = town.homeservers();
         for server in ["a.example", "b.example"] {
-            let user = homeservers.user_of(server, server, ASKER).await.unwrap();
+            let user = homeservers
+                .user_of(server, server, None, ASKER)
+                .await
+                .unwrap();
             assert_eq!(user.as_str(), format!("@u:{server}"));
         }
     }
@@ -258,7 +261,9 @@ async fn configured_homeservers_are_where_they_are_said_to_be() {
     // No other is asked without federation.
     town.set("federation", "false");
     let homeservers = town.homeservers();
-    let other = homeservers.user_of("c.example", "c.example", ASKER).await;
+    let other = homeservers
+        .user_of("c.example", "c.example", None, ASKER)
+        .await;
     assert_eq!(other, Err(Unverified::NotAllowed));
 }
 
@@ -287,7 +292,7 @@ async fn certificates_are_for_the_name_and_from_an_authority() {
         }
         let homeservers = town.homeservers();
         for server in ["a.example", "b.example"] {
-            let user = homeservers.user_of(server, server, ASKER).await;
+            let user = homeservers.user_of(server, server, None, ASKER).await;
             assert_eq!(user.is_ok(), insecure, "{server} {user:?}");
         }
         for server in [&wrong_name, &unknown_name] {
@@ -339,13 +344,13 @@ async fn answers_have_to_name_a_user_of_the_server() {
     let homeservers = town.homeservers();
     for (number, (answer, reason)) in answers.iter().enumerate() {
         let user = homeservers
-            .user_of("a.example", &number.to_string(), ASKER)
+            .user_of("a.example", &number.to_string(), None, ASKER)
             .await;
         assert_eq!(user, Err(*reason), "{answer}");
     }
     let long = "a".repeat(TOKEN_BYTES + 1);
     for token in ["x", "", &long] {
-        let user = homeservers.user_of("a.example", token, ASKER).await;
+        let user = homeservers.user_of("a.example", token, None, ASKER).await;
         assert_eq!(user, Err(Unverified::Refused));
     }
     let stats = homeservers.stats();
@@ -362,7 +367,7 @@ async fn failures_are_told_at_fixed_times() {
     let mut times = Vec::new();
     for server in ["nowhere.example", "private.example", "127.0.0.1", "no name"] {
         let asked = Instant::now();
-        let user = homeservers.user_of(server, "x", ASKER).await;
+        let user = homeservers.user_of(server, "x", None, ASKER).await;
         assert_eq!(user, Err(Unverified::Unreachable));
         times.push(asked.elapsed().as_millis());
     }
@@ -395,7 +400,7 @@ async fn a_hanging_homeserver_delays_nobody_elses_users() {
             let homeservers = Arc::clone(&homeservers);
             // Each from an address of its own, or that would stop them earlier.
             let asker = std::net::Ipv4Addr::from_bits(number).into();
-            waiting.spawn(async move { homeservers.user_of(server, "x", asker).await });
+            waiting.spawn(async move { homeservers.user_of(server, "x", None, asker).await });
         }
     }
     let there = || async {
@@ -406,7 +411,7 @@ async fn a_hanging_homeserver_delays_nobody_elses_users() {
     timeout(Duration::from_secs(5), there()).await.unwrap();
     for server in ["b.example", "quick.example:99"] {
         let asked = Instant::now();
-        let user = homeservers.user_of(server, server, ASKER).await;
+        let user = homeservers.user_of(server, server, None, ASKER).await;
         assert_eq!(user.unwrap().as_str(), format!("@u:{server}"));
         assert!(
             asked.elapsed() < Duration::from_secs(1),

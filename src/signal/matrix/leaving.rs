@@ -24,6 +24,7 @@ use crate::directory::events::Listening;
 use crate::matrix::homeservers::{Answer, Call};
 use crate::matrix::leaves::store::{Kept as Record, Store};
 use crate::matrix::leaves::{Deed, Due, Kept, Key, Leave, Leaves, Outcome};
+use crate::matrix::name::UserId;
 use crate::media::message::ParticipantState;
 use crate::media::message::administration::{Event, Fact, Happened, RoomRequest};
 use crate::signal::http::stopped;
@@ -98,6 +99,14 @@ pub(super) fn office(store: Store, found: Vec<Record>) -> (Office, Start) {
 }
 
 impl Matrix {
+    /// Fails if nobody could be told of the leave of such a user.
+    pub(super) async fn check_leaves_of(&self, user: &UserId) -> Result<(), Refusal> {
+        let why = "the leave can't be entrusted: the homeserver doesn't tell where its \
+            client-server API is";
+        let reached = self.homeservers.has_client_api(user.server()).await;
+        reached.then_some(()).ok_or(Refusal::bad_json(why))
+    }
+
     /// Takes the leave of a verified user.
     pub(super) async fn delegate(
         &self,

@@ -111,6 +111,7 @@ pub(super) async fn delegate(
         if !full_access {
             return Err(refusal::NO_FULL_ACCESS);
         }
+        matrix.check_leaves_of(&wish.user).await?;
         matrix.delegate(&signal, &wish, delay).await?;
         Ok(json!({}))
     };
@@ -131,6 +132,10 @@ async fn token(
         }
     }
     let wish = asked.verified(matrix, asker).await?;
+    if delay.is_some() {
+        // Before the room is there: the client asks again without its leave.
+        matrix.check_leaves_of(&wish.user).await?;
+    }
     let jwt = matrix.issue(signal, &wish).await?;
     if let Some(delay) = delay {
         matrix.delegate(signal, &wish, delay).await?;
@@ -214,11 +219,12 @@ impl Request for GetToken {
 impl Asked {
     /// What is asked for, once the homeserver has said who asks.
     async fn verified(self, matrix: &Matrix, asker: IpAddr) -> Result<Wish, Refusal> {
-        let verified = matrix.homeservers.user_of(&self.server, &self.token, asker);
+        let claimed = self.member.as_ref().map(|(_, claimed)| claimed.as_str());
+        let homeservers = &matrix.homeservers;
+        let verified = homeservers.user_of(&self.server, &self.token, claimed, asker);
         let user = verified.await.map_err(|_| refusal::UNAUTHORIZED)?;
-        let identity = self.identity(&user)?;
         let wish = Wish {
-            identity,
+            identity: self.identity(&user),
             user,
             by_homeserver: false,
             matrix_room: self.room,
@@ -228,11 +234,10 @@ impl Asked {
         Ok(wish)
     }
 
-    fn identity(&self, user: &UserId) -> Result<Identity, Refusal> {
+    fn identity(&self, user: &UserId) -> Identity {
         match &self.member {
-            None => Ok(name::legacy_identity(user, &self.device)),
-            Some((_, claimed)) if claimed != user.as_str() => Err(refusal::UNAUTHORIZED),
-            Some((member, _)) => Ok(name::standalone_identity(user, &self.device, member)),
+            None => name::legacy_identity(user, &self.device),
+            Some((member, _)) => name::standalone_identity(user, &self.device, member),
         }
     }
 }
