@@ -4,9 +4,11 @@ Only for what a real Synapse can't be brought to do: to fail, to hang, to say "t
 
 import asyncio
 import json
+import math
 import os
 import tempfile
 import time
+import typing
 
 from aiohttp import web
 
@@ -15,13 +17,43 @@ HS_TOKEN = "hs-token-" + "b" * 40
 DELAYED = "/_matrix/client/unstable/org.matrix.msc4140/delayed_events"
 
 
-class Homeserver:
-    """`async with Homeserver() as home:` for users of `example.org`."""
+class Deed(typing.NamedTuple):
+    """A request about a delayed event."""
 
-    def __init__(self):
+    at: float
+    action: str
+    delay_id: str
+    service: bool  # asked as the application service
+    status: int  # what it was answered with
+
+
+class Pace:
+    """A bucket as Synapse has one by address: so many at once, then so many a second."""
+
+    def __init__(self, burst, per_second):
+        self.level, self.burst, self.per_second = 0.0, burst, per_second
+        self.at = time.monotonic()
+
+    def wait(self):
+        """Takes a place: 0, or the seconds until there is one."""
+        now = time.monotonic()
+        self.level = max(0.0, self.level - (now - self.at) * self.per_second)
+        self.at = now
+        if self.level + 1 > self.burst:
+            return (self.level + 1 - self.burst) / self.per_second
+        self.level += 1
+        return 0
+
+
+class Homeserver:
+    """`async with Homeserver() as home:` for users of `name`."""
+
+    def __init__(self, name="example.org"):
+        self.name = name
         self.joined = set()  # (room, user)
-        self.asked = []  # (time, action, delay id, whether as the application service)
+        self.asked = []  # about delayed events, each a Deed
         self.failing = []  # statuses of the next requests about delayed events
+        self.pace = None  # a Pace: those of anybody are counted by their address
         self.hangs = False
         self.forwarded = []  # requests to be passed on to other homeservers
         self.remote = (200, {"jwt": "of-another"})
@@ -40,7 +72,7 @@ class Homeserver:
         await self.runner.setup()
         site = web.TCPSite(self.runner, "127.0.0.1", 0)
         await site.start()
-        self.port = site._server.sockets[0].getsockname()[1]
+        self.url = f"http://127.0.0.1:{site._server.sockets[0].getsockname()[1]}"
         self.folder = tempfile.TemporaryDirectory()
         self.registration = os.path.join(self.folder.name, "registration.yaml")
         with open(self.registration, "w", opener=lambda path, flags: os.open(path, flags, 0o600),
@@ -62,8 +94,8 @@ class Homeserver:
 
     def toml(self, service=False, leaves=False, more=""):
         """The daemon's configuration for it."""
-        lines = ["[matrix]", f'homeservers = {{ "example.org" = "http://127.0.0.1:{self.port}" }}',
-                 'full_access = ["example.org"]', 'url = "wss://rtc.example.org"', more]
+        lines = ["[matrix]", f'homeservers = {{ "{self.name}" = "{self.url}" }}',
+                 f'full_access = ["{self.name}"]', 'url = "wss://rtc.example.org"', more]
         if service:
             lines.append(f'registration = "{self.registration}"')
         if leaves:
@@ -71,8 +103,9 @@ class Homeserver:
         return "\n".join(lines) + '\n[log]\nlevel = "trace"\n'
 
     def deeds(self, action, delay_id=None):
-        return [at for at, deed, name, _ in self.asked
-                if deed == action and delay_id in (None, name)]
+        """When that was asked for."""
+        return [deed.at for deed in self.asked
+                if deed.action == action and delay_id in (None, deed.delay_id)]
 
     async def _userinfo(self, request):
         if self.hangs:
@@ -97,12 +130,16 @@ class Homeserver:
         return web.json_response({"status": status, "content": content})
 
     async def _delayed(self, request):
-        name, action = request.match_info["id"], request.match_info["action"]
-        self.asked.append((time.monotonic(), action, name, self._is_service(request)))
+        service, status, wait = self._is_service(request), 200, 0.7
         if self.failing:
             status = self.failing.pop(0)
-            return web.json_response({"retry_after_ms": 700}, status=status)
-        return web.json_response({})
+        elif self.pace and not service:
+            wait = self.pace.wait()
+            status = 429 if wait else 200
+        name, action = request.match_info["id"], request.match_info["action"]
+        self.asked.append(Deed(time.monotonic(), action, name, service, status))
+        body = {"retry_after_ms": math.ceil(wait * 1000)} if status == 429 else {}
+        return web.json_response(body, status=status)
 
     async def _describe(self, request):
         if request.match_info["id"] != "known" or not self._is_service(request):

@@ -29,6 +29,9 @@ import test_api  # noqa: E402,F401
 import test_control  # noqa: E402,F401
 import test_matrix  # noqa: E402,F401
 import test_proxy  # noqa: E402,F401
+import test_calls  # noqa: E402,F401
+import test_service  # noqa: E402,F401
+import test_leaves  # noqa: E402,F401
 import test_webhook  # noqa: E402,F401
 import test_discovery  # noqa: E402,F401
 
