@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import collections
 import concurrent.futures
 import functools
 import json
@@ -41,8 +42,11 @@ extra_ca = "{net.authority.file.name}"
 async def userinfo(writer, request):
     """The user whose server is in the token."""
     query = urllib.parse.urlsplit(request.path).query
-    token = urllib.parse.parse_qs(query)["access_token"][0]
-    answer(writer, {"sub": f"@u:{token.removeprefix(SECRET)}"})
+    tokens = urllib.parse.parse_qs(query).get("access_token")
+    if tokens:
+        answer(writer, {"sub": f"@u:{tokens[0].removeprefix(SECRET)}"})
+    else:
+        answer(writer, {}, "404 Not Found")
 
 
 def delegating(to):
@@ -137,12 +141,13 @@ async def _():
         else:
             await userinfo(writer, request)
 
-    async with Internet(*PUBLIC) as net, tempfile.TemporaryDirectory() as folder:
+    folder = tempfile.TemporaryDirectory()
+    async with Internet(*PUBLIC) as net:
         for name, ip in (("tells.example", "5.9.0.1"), ("silent.example", "5.9.0.2")):
             net.host(name, ip)
             for port in (443, 8448):
                 await net.serve(ip, port, name, client if ip == "5.9.0.1" else userinfo)
-        more = f'leaves = "{folder}/leaves"'
+        more = f'leaves = "{folder.name}/leaves"'
         async with Daemon(configuration(net, more), within=net) as daemon:
             async def entrust(server, path, **more):
                 more = more or {"delay_id": "1", "delay_timeout": 60_000}
@@ -228,8 +233,9 @@ async def _():
             expect(taken == 0, f"{taken} connections to private addresses")
             unseen = replies.keys() - {seen.host for seen in first.seen}
             expect(not unseen, f"never got as far as {unseen}")
-            again = [name for name, kind in net.dns.asked if (kind, name[:5]) == ("A", "twice")]
-            expect(len(again) == 12, f"a name that changes was asked for {len(again)} times")
+            asked = collections.Counter(name for name, kind in net.dns.asked if kind == "A")
+            once = [name for name in servers if name[:5] == "twice" and asked[name] < 2]
+            expect(not once, f"nobody asked for the second address of {once}")
             # When it is told doesn't tell what went wrong either.
             expect(max(seconds) - min(seconds) < 1, f"told after {sorted(seconds)}")
             expect_discreet(daemon, ".example")

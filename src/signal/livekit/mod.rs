@@ -45,6 +45,7 @@ use super::http::Slot;
 use super::matrix::members;
 use super::{Signal, Stats, not_found};
 use crate::directory::notices;
+use crate::media::message::administration::{Fact, RoomRequest};
 use crate::media::message::{Notice, Refusal};
 use join::{Admission, Refused};
 use session::{Link, Opening, Session};
@@ -89,8 +90,29 @@ async fn check(signal: &Signal, uri: &Uri, headers: &HeaderMap) -> Result<&'stat
         if !admission.create_room && !signal.directory.exists(&admission.room) {
             return Err(Refusal::RoomMissing.into());
         }
+        has_place(signal, &admission).await?;
     }
     Ok("success")
+}
+
+/// Fails if the room would turn the join away because it is full; who is there already would take
+/// its own place. Hidden participants are not among those who are counted.
+async fn has_place(signal: &Signal, admission: &Admission) -> Result<(), Refused> {
+    let ask = |request| {
+        let asking = signal.directory.ask(&admission.room, request);
+        tokio::time::timeout(JOIN_TIMEOUT, asking)
+    };
+    let Ok(Ok(Fact::Room(room))) = ask(RoomRequest::Describe).await else {
+        return Ok(());
+    };
+    if room.participants < room.participants_max {
+        return Ok(());
+    }
+    let own = RoomRequest::Participant(admission.grant.identity.clone());
+    match ask(own).await {
+        Ok(Ok(Fact::Participant(_))) => Ok(()),
+        _ => Err(Refusal::RoomFull.into()),
+    }
 }
 
 async fn connect(
