@@ -1,73 +1,107 @@
 """The daemon as the application service of a homeserver: its users, others' users, memberships."""
 
 import asyncio
+import contextlib
 import time
 
 from daemon import Daemon
 from harness import expect, test, until
-from homeserver import Homeserver
-from matrix import (ALICE, CLIENT, ROOM, ask, ask_raw, joined, old, openid, refused, service,
+from homeserver import AS_TOKEN, HS_TOKEN, Homeserver
+from matrix import (ALICE, CLIENT, ROOM, URL, ask, ask_raw, joined, old, openid, refused, service,
                     token_of, wish)
 
 BOB = "@bob:example.org"
 
 
-@test("MX-26 MX-27 MX-29 MX-30 MX-32", "the homeserver asks for its users, and nobody else can")
-async def _():
+GET_TOKEN = f"{CLIENT}/get_token"
+FOR_OTHERS = GET_TOKEN.replace("/client/", "/federation/")
+
+
+@contextlib.asynccontextmanager
+async def stand_in():
+    """A homeserver with Alice in a room, and its application service."""
     async with Homeserver() as home, Daemon(toml=home.toml(service=True)) as daemon:
-        path = f"{CLIENT}/get_token"
         home.joined.add((ROOM, ALICE))
-        for path_of_one in (path, f"{CLIENT}/delegate_delayed_leave", "/_matrix/app/v1/ping",
-                            path.replace("/client/", "/federation/")):
-            named = {"X-Matrix-User-Identifier": ALICE, "X-Matrix-Origin": "example.org"}
-            await refused(daemon, path_of_one, wish(user_id=ALICE), 401, "M_MISSING_TOKEN", named)
-            await refused(daemon, path_of_one, wish(user_id=ALICE), 401, "M_UNKNOWN_TOKEN",
-                          {**service(token="x" * 49), **named})
-        home.joined.clear()
-        await refused(daemon, path, wish(), 403, "M_FORBIDDEN", service())
-        await refused(daemon, path, wish(), 403, "M_FORBIDDEN", service("@a:other.example"))
-        await refused(daemon, path, wish(), 403, "M_FORBIDDEN", service(ALICE))
-        home.joined.add((ROOM, ALICE))
-        await refused(daemon, path, wish(url="wss://x"), 400, "M_INVALID_PARAM", service(ALICE))
-        status, _, answer = await ask(daemon, path, wish(), headers=service(ALICE))
-        expect((status, set(answer)) == (200, {"jwt"}), f"{status} {answer}")
-        stable = CLIENT.replace("unstable/io.element.msc4195", "v1") + "/get_token"
-        expect((await ask(daemon, stable, wish(), headers=service(ALICE)))[0] == 200, "v1")
+        yield home, daemon
+
+
+@test("MX-26", "only who knows hs_token is the homeserver, whoever it names")
+async def _():
+    async with stand_in() as (_, daemon):
+        named = {"X-Matrix-User-Identifier": ALICE, "X-Matrix-Origin": "example.org"}
+        body = wish(user_id=ALICE)
+        for path in (GET_TOKEN, FOR_OTHERS, f"{CLIENT}/delegate_delayed_leave",
+                     "/_matrix/app/v1/ping"):
+            await refused(daemon, path, body, 401, "M_MISSING_TOKEN", named)
+            for token in ("x" * len(HS_TOKEN), HS_TOKEN[:-1], AS_TOKEN):
+                wrong = {**service(token=token), **named}
+                await refused(daemon, path, body, 401, "M_UNKNOWN_TOKEN", wrong)
+        # It names users of its own only, and has to name somebody.
+        for headers in (service(), service("@a:other.example"), service("nobody")):
+            await refused(daemon, GET_TOKEN, wish(), 403, "M_FORBIDDEN", headers)
+
+
+@test("MX-27", "members get a token for our url, by both versions of the path")
+async def _():
+    async with stand_in() as (home, daemon):
+        bob = service(BOB)
+        await refused(daemon, GET_TOKEN, wish(), 403, "M_FORBIDDEN", bob)
+        await refused(daemon, GET_TOKEN, wish(room_id="!other:x"), 403, "M_FORBIDDEN",
+                      service(ALICE))
+        for url in ("wss://x", "", f"{URL}/"):
+            code = "M_INVALID_PARAM" if url else "M_BAD_JSON"
+            await refused(daemon, GET_TOKEN, wish(url=url), 400, code, service(ALICE))
+        for path in (GET_TOKEN, GET_TOKEN.replace("unstable/io.element.msc4195", "v1")):
+            status, _, answer = await ask(daemon, path, wish(), headers=service(ALICE))
+            expect((status, set(answer)) == (200, {"jwt"}), f"{path}: {status} {answer}")
         home.hangs = True
-        await refused(daemon, path, wish(), 502, "M_UNKNOWN", service(ALICE))
-        home.hangs = False
-        # Another homeserver's service.
+        await refused(daemon, GET_TOKEN, wish(), 502, "M_UNKNOWN", service(ALICE))
+
+
+@test("MX-29", "for another homeserver's service that one is asked once, and relayed")
+async def _():
+    async with stand_in() as (home, daemon):
         there = wish(server_name="b.example")
-        await refused(daemon, path, there, 403, "M_FORBIDDEN", service(ALICE))
+        await refused(daemon, GET_TOKEN, there, 403, "M_FORBIDDEN", service(ALICE))
+        expect(not home.forwarded, "passed on for a server that isn't in the room")
         home.joined.add((ROOM, "b.example"))
-        status, _, answer = await ask(daemon, path, there, headers=service(ALICE))
+        status, _, answer = await ask(daemon, GET_TOKEN, there, headers=service(ALICE))
         expect((status, answer) == (200, {"jwt": "of-another"}), f"{status} {answer}")
         expect(len(home.forwarded) == 1, f"{len(home.forwarded)} requests passed on")
         body = home.forwarded[0]["body"]
         expect(home.forwarded[0]["destination"] == "b.example" and body["user_id"] == ALICE, "whom")
         for remote, status, code in ((403, 403, "M_FORBIDDEN"), (400, 400, "M_INVALID_PARAM"),
                                      (401, 502, "M_UNKNOWN"), (404, 502, "M_UNKNOWN"),
-                                     (500, 502, "M_UNKNOWN")):
+                                     (500, 502, "M_UNKNOWN"), (200, 502, "M_UNKNOWN")):
             home.remote = (remote, {})
-            await refused(daemon, path, there, status, code, service(ALICE))
-        expect(len(home.forwarded) == 6, f"{len(home.forwarded)} requests passed on for six")
-        # And its users, here.
-        path = path.replace("/client/", "/federation/")
+            await refused(daemon, GET_TOKEN, there, status, code, service(ALICE))
+        expect(len(home.forwarded) == 7, f"{len(home.forwarded)} requests passed on for seven")
+
+
+@test("MX-30", "another homeserver asks for its own users, who have to be in the room")
+async def _():
+    async with stand_in() as (home, daemon):
         bob = "@bob:b.example"
-        home.joined.add((ROOM, bob))
-        for origin, status in (("b.example", 200), ("c.example", 403), (None, 403)):
+        for origin, joined_too, status in (("b.example", False, 403), ("b.example", True, 200),
+                                           ("c.example", True, 403), (None, True, 403)):
+            home.joined = {(ROOM, bob)} if joined_too else set()
             headers = service(origin=origin)
-            found, _, text = await ask(daemon, path, wish(user_id=bob), headers=headers)
+            found, _, text = await ask(daemon, FOR_OTHERS, wish(user_id=bob), headers=headers)
             expect(found == status, f"{origin}: {found} {text}")
+
+
+@test("MX-32", "the homeserver's ping is answered")
+async def _():
+    async with stand_in() as (_, daemon):
         status, _, answer = await ask(daemon, "/_matrix/app/v1/ping", {}, headers=service())
-        expect((status, answer) == (200, {}), "ping")
+        expect((status, answer) == (200, {}), f"{status} {answer}")
 
 
 @test("MX-31", "who is removed from the Matrix room is out of the call in 5 s and stays out",
       seconds=40)
 async def _():
-    async with Homeserver() as home, Daemon(toml=home.toml(service=True)) as daemon:
-        home.joined |= {(ROOM, ALICE), (ROOM, BOB)}
+    async with stand_in() as (home, daemon):
+        home.joined.add((ROOM, BOB))
         jwt = await token_of(daemon, "/sfu/get", old())
         alice = await joined(daemon, jwt)
         bob = await joined(daemon, await token_of(daemon, "/sfu/get",
