@@ -343,6 +343,16 @@ async def _():
             await expect_user(net, daemon, "wrong.example")
 
 
+async def slowest(net, daemon, servers):
+    """Seconds that 99 of 100 requests took at most."""
+    times = []
+    for number in range(100):
+        started = time.monotonic()
+        await expect_user(net, daemon, servers[number % len(servers)])
+        times.append(time.monotonic() - started)
+    return sorted(times)[98]
+
+
 @test("MX-20", "a thousand requests for a homeserver that hangs delay no other", seconds=90)
 async def _():
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -362,6 +372,7 @@ async def _():
                 '"b.example" = "http://127.0.0.1:8009" }')
         async with Daemon(configuration(net, more), within=net) as daemon:
             port = int(daemon.url.rsplit(":", 1)[1])
+            idle = await slowest(net, daemon, ("b.example", "quick.example:99"))
             held = []
             for number in range(2000):
                 server = ("a.example", "slow.example:99")[number % 2]
@@ -370,13 +381,9 @@ async def _():
                 if number % 50 == 0:
                     await asyncio.sleep(0)
             await until(lambda: slow.taken and far.taken, "the slow ones are asked")
-            times = []
-            for server in ("b.example", "quick.example:99") * 3:
-                started = time.monotonic()
-                await expect_user(net, daemon, server)
-                times.append(time.monotonic() - started)
+            busy = await slowest(net, daemon, ("b.example", "quick.example:99"))
             for connection in held:
                 connection.close()
-            expect(max(times) < 1, f"others took {max(times):.2f} s")
+            expect(busy - idle < 0.1, f"others took {busy:.2f} s, and {idle:.2f} s before")
             expect(slow.taken <= 32 and far.taken <= 8, f"{slow.taken}, {far.taken} at a time")
-            return f"others took {max(times) * 1000:.0f} ms at most"
+            return f"others took {busy * 1000:.0f} ms, and {idle * 1000:.0f} ms before"
