@@ -29,10 +29,14 @@ impl World {
     }
 
     fn entrust(&mut self, id: &str, present: bool) {
+        self.entrust_for(HOUR, id, present);
+    }
+
+    fn entrust_for(&mut self, delay: Duration, id: &str, present: bool) {
         let leave = Leave {
             user: UserId::new("@anna:example.org").unwrap(),
             id: id.to_owned(),
-            delay: HOUR,
+            delay,
         };
         assert!(self.leaves.entrust(self.now, anna(), leave, present));
     }
@@ -80,6 +84,13 @@ fn who_never_comes_goes_after_the_delay_and_an_aborted_attempt_changes_nothing()
     world.wait(9);
     world.leaves.left(world.now, &anna());
     assert_eq!(world.expect(3600, Deed::Send, Outcome::Gone), Kept::Ended);
+}
+
+#[test]
+fn mx_36_who_never_comes_goes_after_an_hour_at_most() {
+    let mut world = World::new(false);
+    world.entrust_for(10 * HOUR, "2", false);
+    assert_eq!(world.expect(3600, Deed::Send, Outcome::Done), Kept::Ended);
 }
 
 #[test]
