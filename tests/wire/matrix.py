@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import contextlib
 import hashlib
 import hmac
 import json
@@ -12,9 +13,9 @@ import urllib.request
 import websockets
 from livekit.protocol import rtc
 
-from daemon import metric
+from daemon import Daemon, metric
 from harness import Failure, expect, until
-from homeserver import HS_TOKEN
+from homeserver import HS_TOKEN, Homeserver
 from probe import Probe, join_parameter
 
 ROOM = "!room:example.org"
@@ -112,6 +113,13 @@ def prober(daemon, jwt):
 async def joined(daemon, jwt, **arguments):
     """A participant with that token, its media connected."""
     return await prober(daemon, jwt).connect(access=jwt, **arguments)
+
+
+@contextlib.asynccontextmanager
+async def stand_in(name="example.org", **options):
+    """A homeserver of that name, and a daemon that is configured for it."""
+    async with Homeserver(name) as home, Daemon(toml=home.toml(**options)) as daemon:
+        yield home, daemon
 
 
 async def gauge(daemon, name, wanted, seconds=5):

@@ -7,11 +7,11 @@ import time
 from livekit import api
 from livekit.protocol import rtc
 
-from daemon import Daemon, metric, resident_bytes
+from daemon import Daemon, resident_bytes
 from harness import expect, test, until
 from homeserver import Homeserver
 from matrix import (ALICE, ROOM, ask, claims, gauge, hashed, joined, new, old, openid, prober,
-                    refused_join, token_of)
+                    refused_join, stand_in, token_of)
 from probe import join_parameter
 from server_api import Api
 
@@ -107,7 +107,7 @@ async def _():
 
 @test("MX-41", "one user is there under two identities, and one of them goes")
 async def _():
-    async with Homeserver() as home, Daemon(toml=home.toml()) as daemon:
+    async with stand_in() as (_, daemon):
         others = await joined(daemon, await token_of(
             daemon, "/sfu/get", old(openid_token=openid("@carol:example.org"))))
         heard, _ = await others.publish_audio()
@@ -153,7 +153,7 @@ async def open_and_drop(daemon, jwt, number):
 
 @test("MX-42", "sockets that are opened and dropped at once leave nothing behind", seconds=60)
 async def _():
-    async with Homeserver() as home, Daemon(toml=home.toml()) as daemon:
+    async with stand_in() as (_, daemon):
         # Somebody who stays, and is bothered by nothing.
         alice = await joined(daemon, await token_of(
             daemon, "/sfu/get", old(openid_token=openid("@carol:example.org"))))

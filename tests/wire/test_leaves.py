@@ -8,8 +8,8 @@ from livekit.protocol import rtc
 from daemon import Daemon, metric
 from harness import expect, test, until
 from homeserver import Homeserver, Pace
-from matrix import (ALICE, CLIENT, ROOM, ask, gauge, joined, new, old, refused, service, token_of,
-                    wish)
+from matrix import (ALICE, CLIENT, ROOM, ask, gauge, joined, new, old, refused, service, stand_in,
+                    token_of, wish)
 
 HOUR_MS = 3_600_000
 # Participants who drop at once, so many in each of their rooms.
@@ -41,7 +41,7 @@ async def _():
 
 @test("MX-34 MX-37", "a leave is restarted when its participant is there, and at 80 % of its delay")
 async def _():
-    async with Homeserver() as home, Daemon(toml=home.toml(leaves=True)) as daemon:
+    async with stand_in(leaves=True) as (home, daemon):
         home.failing = [429, 500]
         await token_of(daemon, "/get_token", new(delay_id="up/../1", delay_timeout=10_000))
         expect(not home.asked, "restarted before somebody is there")
@@ -56,7 +56,7 @@ async def _():
 @test("MX-35", "a leave is sent when its participant hangs up or vanishes, not when it resumes",
       seconds=60)
 async def _():
-    async with Homeserver() as home, Daemon(toml=home.toml(leaves=True)) as daemon:
+    async with stand_in(leaves=True) as (home, daemon):
         alice = await entrusted(daemon, "m", "1")
         await alice.cut()
         await asyncio.sleep(1)
@@ -85,7 +85,7 @@ async def _():
 
 @test("MX-36", "who never comes leaves when the delay is over, by the newest of the leaves")
 async def _():
-    async with Homeserver() as home, Daemon(toml=home.toml(leaves=True)) as daemon:
+    async with stand_in(leaves=True) as (home, daemon):
         at = time.monotonic()
         for member, delay_id, delay in (("m", "older", 10_000), ("n", "other", 10_000),
                                         ("m", "newer", 13_000)):
@@ -101,7 +101,7 @@ async def _():
 
 @test("MX-37", "what a homeserver says of a leave is the end of it, or not yet", seconds=60)
 async def _():
-    async with Homeserver() as home, Daemon(toml=home.toml(leaves=True)) as daemon:
+    async with stand_in(leaves=True) as (home, daemon):
         # Not known any more, or sent already: that is an end, for a restart and for a leave.
         home.failing = [404]
         alice = await entrusted(daemon, "a", "a")

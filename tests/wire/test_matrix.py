@@ -1,7 +1,6 @@
 """Tokens for Matrix users who come themselves: shapes, names, refusals, and nothing in the log."""
 
 import asyncio
-import contextlib
 import re
 import urllib.request
 
@@ -11,7 +10,7 @@ from daemon import Daemon, metric
 from harness import Failure, expect, test, until
 from homeserver import AS_TOKEN, HS_TOKEN, Homeserver
 from matrix import (ALICE, CLIENT, ROOM, URL, ask, ask_raw, claims, gauge, hashed, joined, new, old,
-                    openid, refused, service, token_of, wish)
+                    openid, refused, service, stand_in, token_of, wish)
 
 ENDPOINTS = ("/sfu/get", "/get_token", "/delegate_delayed_leave")
 
@@ -22,17 +21,6 @@ def expect_cors(headers, what):
                          ("Access-Control-Allow-Methods", "POST"),
                          ("Access-Control-Allow-Headers", allowed)):
         expect(headers.get_all(name) == [wanted], f"{what}: {name}: {headers.get_all(name)}")
-
-
-def stand_in(*names, **options):
-    """A homeserver and a daemon for it."""
-
-    @contextlib.asynccontextmanager
-    async def both():
-        async with Homeserver(*names) as home, Daemon(toml=home.toml(**options)) as daemon:
-            yield home, daemon
-
-    return both()
 
 
 async def expect_bad_json(daemon, cases):
@@ -195,7 +183,7 @@ async def _():
 
 @test("MX-11 MX-12", "who can't be verified hears one thing only")
 async def _():
-    async with Homeserver() as home, Daemon(toml=home.toml()) as daemon:
+    async with stand_in() as (_, daemon):
         texts = set()
         for path, body in (
                 ("/get_token", new(claimed="@mallory:example.org")),
@@ -237,7 +225,7 @@ async def _():
 
     trap = await asyncio.start_server(count, "127.0.0.1", 0)
     there = f"http://127.0.0.1:{trap.sockets[0].getsockname()[1]}"
-    async with Homeserver() as home, Daemon(toml=home.toml(leaves=True)) as daemon:
+    async with stand_in(leaves=True) as (home, daemon):
         more = {"delay_id": "1", "delay_timeout": 60_000, "delay_cs_api_url": there,
                 "unknown": {"a": [1]}}
         await token_of(daemon, "/sfu/get", old(**more))
@@ -251,7 +239,7 @@ async def _():
 
 @test("MX-13", "no token, user or room is in log or metrics, at any level")
 async def _():
-    async with Homeserver() as home, Daemon(toml=home.toml(service=True, leaves=True)) as daemon:
+    async with stand_in(service=True, leaves=True) as (home, daemon):
         home.joined.add((ROOM, ALICE))
         jwt = await token_of(daemon, "/get_token", new(delay_id="1", delay_timeout=60_000))
         alice = await joined(daemon, jwt)

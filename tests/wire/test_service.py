@@ -4,11 +4,10 @@ import asyncio
 import contextlib
 import time
 
-from daemon import Daemon
 from harness import expect, test, until
-from homeserver import AS_TOKEN, HS_TOKEN, Homeserver
+from homeserver import AS_TOKEN, HS_TOKEN
 from matrix import (ALICE, CLIENT, ROOM, URL, ask, ask_raw, joined, old, openid, refused, service,
-                    token_of, wish)
+                    stand_in, token_of, wish)
 
 BOB = "@bob:example.org"
 
@@ -18,16 +17,16 @@ FOR_OTHERS = GET_TOKEN.replace("/client/", "/federation/")
 
 
 @contextlib.asynccontextmanager
-async def stand_in():
-    """A homeserver with Alice in a room, and its application service."""
-    async with Homeserver() as home, Daemon(toml=home.toml(service=True)) as daemon:
+async def with_alice():
+    """A homeserver with Alice in the room, and its application service."""
+    async with stand_in(service=True) as (home, daemon):
         home.joined.add((ROOM, ALICE))
         yield home, daemon
 
 
 @test("MX-26", "only who knows hs_token is the homeserver, whoever it names")
 async def _():
-    async with stand_in() as (_, daemon):
+    async with with_alice() as (_, daemon):
         named = {"X-Matrix-User-Identifier": ALICE, "X-Matrix-Origin": "example.org"}
         body = wish(user_id=ALICE)
         for path in (GET_TOKEN, FOR_OTHERS, f"{CLIENT}/delegate_delayed_leave",
@@ -43,7 +42,7 @@ async def _():
 
 @test("MX-27", "members get a token for our url, by both versions of the path")
 async def _():
-    async with stand_in() as (home, daemon):
+    async with with_alice() as (home, daemon):
         bob = service(BOB)
         await refused(daemon, GET_TOKEN, wish(), 403, "M_FORBIDDEN", bob)
         await refused(daemon, GET_TOKEN, wish(room_id="!other:x"), 403, "M_FORBIDDEN",
@@ -60,7 +59,7 @@ async def _():
 
 @test("MX-29", "for another homeserver's service that one is asked once, and relayed")
 async def _():
-    async with stand_in() as (home, daemon):
+    async with with_alice() as (home, daemon):
         there = wish(server_name="b.example")
         await refused(daemon, GET_TOKEN, there, 403, "M_FORBIDDEN", service(ALICE))
         expect(not home.forwarded, "passed on for a server that isn't in the room")
@@ -80,7 +79,7 @@ async def _():
 
 @test("MX-30", "another homeserver asks for its own users, who have to be in the room")
 async def _():
-    async with stand_in() as (home, daemon):
+    async with with_alice() as (home, daemon):
         bob = "@bob:b.example"
         for origin, joined_too, status in (("b.example", False, 403), ("b.example", True, 200),
                                            ("c.example", True, 403), (None, True, 403)):
@@ -92,7 +91,7 @@ async def _():
 
 @test("MX-32", "the homeserver's ping is answered")
 async def _():
-    async with stand_in() as (_, daemon):
+    async with with_alice() as (_, daemon):
         status, _, answer = await ask(daemon, "/_matrix/app/v1/ping", {}, headers=service())
         expect((status, answer) == (200, {}), f"{status} {answer}")
 
@@ -100,7 +99,7 @@ async def _():
 @test("MX-31", "who is removed from the Matrix room is out of the call in 5 s and stays out",
       seconds=40)
 async def _():
-    async with stand_in() as (home, daemon):
+    async with with_alice() as (home, daemon):
         home.joined.add((ROOM, BOB))
         jwt = await token_of(daemon, "/sfu/get", old())
         alice = await joined(daemon, jwt)
