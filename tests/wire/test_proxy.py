@@ -13,11 +13,10 @@ from livekit.protocol import rtc
 
 from daemon import Daemon
 from harness import expect, test
-from homeserver import Homeserver
 from jwt_token import token
+from matrix import URL, claims, new, old, stand_in
 from probe import Probe, join_parameter
 from proxy import WELL_KNOWN, Caddy, Nginx
-from test_matrix import URL, claims, new, old
 
 USERS = 200
 
@@ -49,8 +48,7 @@ async def ask(proxy, address, body=None, method=None, headers=None):
 
 async def whole_way(kind):
     """What a client does, one after the other: discovery, both tokens, signalling, media."""
-    async with Homeserver() as home, Daemon(toml=home.toml(leaves=True)) as daemon, \
-            kind(daemon) as proxy:
+    async with stand_in(leaves=True) as (_, daemon), kind(daemon) as proxy:
         with open(WELL_KNOWN, encoding="utf-8") as file:
             known = json.load(file)
         status, headers, body = await ask(
@@ -67,7 +65,7 @@ async def whole_way(kind):
             status, headers, text = await ask(proxy, service + path, body)
             expect(status == 200, f"{path}: {status} {text}")
             expect(headers.get_all("Access-Control-Allow-Origin") == ["*"], f"{path}: CORS")
-            tokens.append(json.loads(text))
+            tokens.append(json.loads(text)["jwt"])
         # An error, a preflight, and the question whether leaves can be entrusted.
         for path, method, wanted in (("/sfu/get", "POST", 400), ("/sfu/get", "OPTIONS", 200),
                                      ("/delegate_delayed_leave", "POST", 400),
@@ -78,11 +76,9 @@ async def whole_way(kind):
                 expect(headers.get_all("Access-Control-Allow-Origin") == ["*"], f"{path}: CORS")
 
         with trusting(proxy.authority):
-            room = claims(tokens[0])["video"]["room"]
-            alice = Probe(room, claims(tokens[0])["sub"], url=proxy.url)
-            bert = Probe(room, claims(tokens[1])["sub"], url=proxy.url)
-            await alice.connect(access=tokens[0]["jwt"])
-            await bert.connect(access=tokens[1]["jwt"])
+            alice, bert = [
+                await Probe("", claims(jwt)["sub"], url=proxy.url).connect(access=jwt)
+                for jwt in tokens]
             track, _ = await alice.publish_audio()
             await bert.flow(await bert.subscription(track.sid))
 
