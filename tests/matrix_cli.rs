@@ -85,7 +85,7 @@ fn a_check_reads_the_files_of_the_matrix_section() {
     let (authority, leaves) = (at("ca.pem"), at("nowhere/leaves"));
     let text_of_file = format!(
         "[keys]\ncalls = {SECRET:?}\n[matrix]\nhomeservers = {{ \"example.org\" = \
-         \"http://127.0.0.1:8008\" }}\nfull_access = [\"example.org\"]\nurl = \
+         \"https://127.0.0.1:8448\" }}\nfull_access = [\"example.org\"]\nurl = \
          \"wss://rtc.example.org\"\nregistration = {registration:?}\nextra_ca = {authority:?}\n\
          leaves = {leaves:?}\n"
     );
