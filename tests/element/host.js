@@ -5,10 +5,9 @@ import { createClient, ClientEvent, MatrixEventEvent, RoomStateEvent } from "mat
 import { ClientWidgetApi, Widget } from "matrix-widget-api";
 import { Driver } from "./driver.js";
 
-/** Actions of Element Call that want no more than a receipt. */
-const RECEIPTS = ["io.element.join", "io.element.device_mute", "set_always_on_screen"];
-/** Those that end the widget. */
-const ENDS = ["io.element.close", "im.vector.hangup"];
+/** Actions of Element Call that are not for the driver, and want no more than a receipt. */
+const RECEIPTS = ["io.element.join", "io.element.device_mute", "im.vector.hangup",
+  "set_always_on_screen"];
 
 class Host {
   /** Signs in, and waits until the server knows this device's keys. */
@@ -62,21 +61,22 @@ class Host {
       then();
     });
     for (const action of RECEIPTS) on(action, () => {});
-    for (const action of ENDS) on(action, () => action === "io.element.close" && frame.remove());
+    on("io.element.close", () => frame.remove());
   }
 
   /** Hands the widget what happens in the room. */
   feed(room) {
     const { api, client } = this;
-    const give = async (event) => {
-      if (event.getRoomId() !== room) return;
-      await client.decryptEventIfNeeded(event);
-      if (event.isBeingDecrypted() || event.isDecryptionFailure()) return;
-      await api.feedEvent(event.getEffectiveEvent());
+    const given = new WeakSet();
+    const give = (event) => {
+      const sealed = event.isEncrypted() &&
+        (!event.getClearContent() || event.isDecryptionFailure());
+      if (event.getRoomId() !== room || sealed || given.has(event)) return;
+      given.add(event);
+      api.feedEvent(event.getEffectiveEvent());
     };
     client.on(ClientEvent.Event, give);
-    // Whose key came after it.
-    client.on(MatrixEventEvent.Decrypted, (event) => event.isDecryptionFailure() || give(event));
+    client.on(MatrixEventEvent.Decrypted, give);
     client.on(RoomStateEvent.Events, (event) => api.feedStateUpdate(event.getEffectiveEvent()));
     client.on(ClientEvent.ReceivedToDeviceMessage, ({ message, encryptionInfo }) =>
       api.feedToDevice(message, Boolean(encryptionInfo)));
