@@ -144,4 +144,4 @@ class Homeserver:
     async def _describe(self, request):
         if request.match_info["id"] != "known" or not self._is_service(request):
             return web.json_response({"errcode": "M_NOT_FOUND"}, status=404)
-        return web.json_response({"delay_id": "known", "delay": 3_600_000})
+        return web.json_response({"delay_id": "known", "delay_ms": 3_600_000})

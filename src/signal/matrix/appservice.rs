@@ -256,7 +256,9 @@ impl Matrix {
         };
         let answer = self.homeservers.call(home, call).await;
         let answer = answer.map_err(|_| refusal::NO_ANSWER)?;
-        let delay = answer.body.get("delay").and_then(Value::as_u64);
+        // `delay` is how earlier texts of MSC4140 had it.
+        let told = |key| answer.body.get(key).and_then(Value::as_u64);
+        let delay = told("delay_ms").or_else(|| told("delay"));
         let delay = delay.and_then(|ms| Delay::new(id, Duration::from_millis(ms)));
         match answer.status {
             200 => delay.ok_or(refusal::NO_DELAY),
