@@ -91,11 +91,11 @@ export class Caller {
     return (await this.received()).find((line) => line.kind === "video");
   }
 
-  /** When the first picture of anybody else was decoded. */
-  async firstFrame() {
-    const moment = await this.call.evaluate((ms) => window.firstFrame(ms), CALL_WITHIN * 1000);
-    expect(moment, `${this.name} sees nobody within ${CALL_WITHIN} s`);
-    return moment;
+  /** When the first picture of anybody else arrived, and when it was decoded. */
+  async firstPicture() {
+    const moments = await this.call.evaluate((ms) => window.firstPicture(ms), CALL_WITHIN * 1000);
+    expect(moments.decoded, `${this.name} sees nobody within ${CALL_WITHIN} s`);
+    return moments;
   }
 
   /** Waits for a connection to the media server, alone in the call or not. */

@@ -39,7 +39,12 @@ window.momentOf = async (probe, ms) => {
   }
   return null;
 };
-window.firstFrame = (ms) =>
-  window.momentOf(async () => (await window.received()).some((line) => line.frames > 0), ms);
+/** When video first comes in, and when it can be decoded, which takes a key by way of Matrix. */
+window.firstPicture = async (ms) => {
+  const first = (key) => window.momentOf(async () =>
+    (await window.received()).some((line) => line.kind === "video" && line[key] > 0), ms);
+  const [arrived, decoded] = await Promise.all([first("packets"), first("frames")]);
+  return { arrived, decoded };
+};
 window.tiles = () => document.querySelectorAll("[data-testid=videoTile]").length;
 window.fewerTiles = (count, ms) => window.momentOf(() => window.tiles() <= count, ms);
