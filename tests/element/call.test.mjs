@@ -20,10 +20,8 @@ for (const mode of MODES) {
     const [pressed, seen] = await Promise.all([ben.join(), ben.firstPicture()]);
     await Promise.all([anna.meets(1), ben.meets(1)]);
     await world.photograph(`two-${mode}`);
-    const gone = anna.tilesAre(1, 30);
-    const left = await ben.hangUp();
     const [arrived, first] = [seen.arrived - pressed, seen.decoded - pressed];
-    const after = await gone - left;
+    const after = await anna.tilesAre(1, ben.hangUp(), 30);
     expect(first < patience() * FIRST_PICTURE, `the first picture after ${first} ms`);
     expect(after < patience() * HANG_UP, `ben is gone ${after} ms after he hung up`);
     return `first picture here after ${arrived} ms, seen after ${first} ms; gone after ${after} ms`;

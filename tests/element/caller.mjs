@@ -110,9 +110,14 @@ export class Caller {
     return this.call.evaluate(() => window.tiles());
   }
 
-  /** When no more than `count` tiles were left, herself among them. */
-  tilesAre(count, seconds) {
-    return this.call.evaluate(([many, ms]) => window.fewerTiles(many, ms), [count, seconds * 1000]);
+  /** How long after the moment `since` gives she has only `count` tiles left, in milliseconds. */
+  async tilesAre(count, since, seconds) {
+    const gone = this.call.evaluate(([many, ms]) => window.fewerTiles(many, ms),
+      [count, seconds * 1000]);
+    const from = await since;
+    const at = await gone;
+    expect(at, `${this.name} still has more than ${count} tiles after ${seconds} s`);
+    return at - from;
   }
 
   /** Waits until she sees and hears that many others. */
