@@ -40,16 +40,18 @@ async def ask_raw(daemon, path, data=None, method="GET", headers=None):
 
 
 async def ask(daemon, path, body=None, method="POST", headers=None):
-    """(status, headers, JSON) of a request to the daemon."""
+    """(status, headers, JSON or else text) of a request to the daemon."""
     data = body if isinstance(body, (bytes, type(None))) else json.dumps(body).encode()
     headers = {"Content-Type": "application/json", **(headers or {})}
     status, found, text = await ask_raw(daemon, path, data, method, headers)
-    return status, found, json.loads(text) if text else None
+    is_json = text and found.get_content_type() == "application/json"
+    return status, found, json.loads(text) if is_json else text.decode() or None
 
 
 async def refused(daemon, path, body, status, code, headers=None):
     found, answered, text = await ask(daemon, path, body, headers=headers)
-    expect((found, (text or {}).get("errcode")) == (status, code), f"{path}: {found} {text}")
+    got = found, text.get("errcode") if isinstance(text, dict) else None
+    expect(got == (status, code), f"{path}: {found} {text}")
     return answered
 
 
