@@ -7,10 +7,11 @@
 //! Not here: what the parts do, and reading the configuration.
 
 mod descriptors;
+mod media;
 
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,8 +30,8 @@ use crate::metrics;
 use crate::signal::matrix::{self, Matrix};
 use crate::signal::{self, Doors, Stats, control, webhook};
 use crate::worker::report::Report;
-use crate::worker::udp::{Bound, Buffers};
 use crate::worker::{self, Handle, Setup};
+use media::Reach;
 
 /// Mails that wait for one worker. Signalling waits when it is full, and so do its clients.
 const MAILBOX: usize = 4096;
@@ -99,9 +100,10 @@ impl fmt::Display for Error {
                 write!(f, "cannot make the control socket {path}: {source}; ")?;
                 f.write_str(socket_remedy(source.kind()))
             }
-            Self::NoAddress => {
-                f.write_str("this host has no address for media but loopback; set media.addresses")
-            }
+            Self::NoAddress => f.write_str(
+                "this host has no address for media but loopback and those of interfaces that \
+                 media.interfaces leaves out; set media.addresses or change media.interfaces",
+            ),
             Self::NoPort => f.write_str(
                 "media.port plus the number of workers is above 65535; lower one of them",
             ),
@@ -137,7 +139,10 @@ fn remedy(what: &str, kind: io::ErrorKind) -> &'static str {
         (AddrInUse, "media") => "stop the program that uses the port or change media.port",
         (AddrInUse, "metrics") => "stop the program that uses the port or change metrics.listen",
         (AddrInUse, _) => "stop the program that uses the port or change http.listen",
-        (AddrNotAvailable, "media") => "this host doesn't have the address; see media.addresses",
+        (AddrNotAvailable, "media") => {
+            "this host doesn't have the address; see media.addresses, and media.advertise for one \
+             in front of a NAT"
+        }
         (AddrNotAvailable, "metrics") => "this host doesn't have the address; see metrics.listen",
         (AddrNotAvailable, _) => "this host doesn't have the address; see http.listen",
         (PermissionDenied, _) => "ports below 1024 need CAP_NET_BIND_SERVICE",
@@ -241,10 +246,11 @@ impl Daemon {
         let (events, listening) = Events::new(posts);
         let mut workers = Vec::new();
         let mut cores = cores(count).into_iter();
-        for (sockets, mailbox) in listeners.media.into_iter().zip(mailboxes) {
+        for (reach, mailbox) in listeners.media.into_iter().zip(mailboxes) {
             let setup = Setup {
                 id: WorkerId(workers.len() as u16),
-                sockets,
+                sockets: reach.sockets,
+                told: reach.told,
                 limits: config.media_limits(),
                 mailbox,
                 directory: Arc::clone(&directory),
@@ -352,7 +358,7 @@ struct Listeners {
     metrics: TcpListener,
     control: Option<control::Listener>,
     /// By worker.
-    media: Vec<Vec<Bound>>,
+    media: Vec<Reach>,
 }
 
 impl Listeners {
@@ -365,12 +371,12 @@ impl Listeners {
             http,
             metrics: listen("metrics", config.metrics.listen).await?,
             control: bind_control(config)?,
-            media: bind_media(config)?,
+            media: media::bind(config)?,
         })
     }
 
     fn descriptors(&self) -> usize {
-        let media: usize = self.media.iter().map(Vec::len).sum();
+        let media: usize = self.media.iter().map(|reach| reach.sockets.len()).sum();
         self.http.len() + 1 + control::CONNECTIONS_MAX + media
     }
 
@@ -386,11 +392,7 @@ impl Listeners {
         if let Some(socket) = &self.control {
             info!(path = %socket.path().display(), "listening for control");
         }
-        for (worker, sockets) in self.media.iter().enumerate() {
-            for bound in sockets {
-                info!(address = %bound.local(), worker, "listening for media");
-            }
-        }
+        media::announce(&self.media);
     }
 }
 
@@ -413,45 +415,6 @@ fn bind_control(config: &Config) -> Result<Option<control::Listener>, Error> {
         source,
     });
     bound.map(Some)
-}
-
-fn bind_media(config: &Config) -> Result<Vec<Vec<Bound>>, Error> {
-    let addresses = config.media.local_addresses().map_err(Error::Start)?;
-    if addresses.is_empty() {
-        return Err(Error::NoAddress);
-    }
-    let bind = |worker| bind_worker(config, &addresses, worker);
-    let media: Vec<Vec<Bound>> = (0..config.media.worker_count())
-        .map(bind)
-        .collect::<Result<_, Error>>()?;
-    let wanted = config.media.receive_buffer.get();
-    let granted = media.iter().flatten().map(|bound| bound.granted().receive);
-    // Linux reports twice the size that was asked for.
-    if let Some(least) = granted.min().filter(|least| least / 2 < wanted) {
-        let granted = least / 2;
-        warn!(
-            granted,
-            wanted, "small receive buffer; raise net.core.rmem_max or bursts are lost"
-        );
-    }
-    Ok(media)
-}
-
-fn bind_worker(config: &Config, addresses: &[IpAddr], worker: u16) -> Result<Vec<Bound>, Error> {
-    let port = config.media.port.checked_add(worker).ok_or(Error::NoPort)?;
-    let buffers = Buffers {
-        receive: config.media.receive_buffer.get(),
-        send: config.media.send_buffer.get(),
-    };
-    let bind = |ip: &IpAddr| {
-        let address = SocketAddr::new(*ip, port);
-        Bound::new(address, buffers).map_err(|source| Error::Bind {
-            what: "media",
-            address,
-            source,
-        })
-    };
-    addresses.iter().map(bind).collect()
 }
 
 #[cfg(test)]

@@ -79,7 +79,8 @@
 //! | the wrong codec, none, or one somebody can't read | `media/payload_type.rs`, `media/sdp.rs` |
 //! | a publication never appears | `media/publishing.rs`, `media/sdp.rs` |
 //! | the wrong face in a tile, or none | `media/section.rs`, `media/subscribing.rs` |
-//! | media doesn't connect | `daemon.rs` (addresses), `media/demux.rs`, `media/peer.rs` |
+//! | media doesn't connect | `media/candidates.rs`, `media/demux.rs`, `media/peer.rs` |
+//! | a wrong address is told, or none | `config/interfaces.rs`, `daemon/media.rs` |
 //! | a freeze when a tile is resized | `media/layers.rs` |
 //! | numbers jump, a decoder complains | `media/rewrite.rs`, `media/codec/` |
 //! | pictures too small, or flapping between sizes | `media/allocator.rs`, `media/estimator/` |

@@ -92,7 +92,19 @@ fn every_fault_names_line_key_and_remedy() {
         ),
         (
             "[media]\naddresses = [\"0.0.0.0\"]\n",
-            "2: [media] addresses: \"0.0.0.0\" is not an IP",
+            "2: [media] addresses: \"0.0.0.0\" stands for every address",
+        ),
+        (
+            "[media]\nadvertise = [\"203.0.113.5:7882\"]\n",
+            "2: [media] advertise: \"203.0.113.5:7882\" has a port; write the address alone",
+        ),
+        (
+            "[media]\nadvertise = [\"ff02::1\"]\n",
+            "2: [media] advertise: \"ff02::1\" is a multicast address; write",
+        ),
+        (
+            "[media]\ninterfaces = [\"e*h\"]\n",
+            "2: [media] interfaces: \"e*h\" is no name of an interface; write",
         ),
         (
             "[log]\nlevel = \"loud\"\n",

@@ -8,6 +8,7 @@
 mod address;
 mod alias;
 mod error;
+mod interfaces;
 mod keys;
 mod layer;
 mod matrix;
@@ -22,6 +23,7 @@ use std::time::Duration;
 
 pub use address::{Network, PathPrefix, ServerMap, ServerName, SocketUrl, is_server_name};
 pub use error::{Error, Problem};
+pub use interfaces::Interfaces;
 pub use keys::{Keys, Secret, is_exposed};
 pub use layer::{Overrides, Place, Sources};
 pub use value::{ByteSize, LogFormat, LogLevel, WebUrl};
@@ -129,6 +131,10 @@ sections! {
     media: Media {
         /// Addresses as configured; [`Media::local_addresses`] fills in an empty list.
         addresses: Vec<IpAddr>;
+        /// Which interfaces of the host count for an empty list.
+        interfaces: Vec<Interfaces>;
+        /// What clients are told instead of the local addresses, see [`Media::told_addresses`].
+        advertise: Vec<IpAddr>;
         /// The port of worker 0; the others follow.
         port: u16, 1, u16::MAX;
         /// Worker threads; 0 for one per core, see [`Media::worker_count`].
@@ -427,14 +433,21 @@ impl Media {
         if !self.addresses.is_empty() {
             return Ok(self.addresses.clone());
         }
-        let mut found: Vec<IpAddr> = if_addrs::get_if_addrs()?
-            .into_iter()
-            .filter(|interface| !interface.is_loopback() && !interface.is_link_local())
-            .map(|interface| interface.ip())
-            .collect();
-        found.sort_unstable();
-        found.dedup();
-        Ok(found)
+        interfaces::host_addresses(&self.interfaces)
+    }
+
+    /// The addresses clients are told, for media that is received on `local`: what is advertised
+    /// stands for all local addresses of its family.
+    pub fn told_addresses(&self, local: &[IpAddr]) -> Vec<IpAddr> {
+        let stands_in = |own: &IpAddr| {
+            let mut advertised = self.advertise.iter();
+            advertised.any(|address| address.is_ipv4() == own.is_ipv4())
+        };
+        let kept = local.iter().filter(|own| !stands_in(own));
+        let mut told: Vec<IpAddr> = self.advertise.iter().chain(kept).copied().collect();
+        told.sort_unstable();
+        told.dedup();
+        told
     }
 }
 

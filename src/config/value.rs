@@ -207,11 +207,22 @@ impl Parameter for SocketAddr {
 
 impl Parameter for IpAddr {
     fn from_toml(value: &Value) -> Result<Self, String> {
-        let address: Option<IpAddr> = value.as_str().and_then(|text| text.parse().ok());
-        match address {
+        let text = value.as_str().unwrap_or_default();
+        match text.parse::<IpAddr>() {
             // Clients are told this address: a wildcard would send them nowhere.
-            Some(address) if !address.is_unspecified() && !address.is_multicast() => Ok(address),
-            _ => Err(format!(
+            Ok(address) if address.is_unspecified() => Err(format!(
+                "{value} stands for every address, and clients need one to send to; write \
+                 \"192.0.2.1\" or \"2001:db8::1\", or leave the list empty to use those of this host"
+            )),
+            Ok(address) if address.is_multicast() => Err(format!(
+                "{value} is a multicast address; write that of one host, \"192.0.2.1\" or \
+                 \"2001:db8::1\""
+            )),
+            Ok(address) => Ok(address),
+            Err(_) if text.parse::<SocketAddr>().is_ok() => Err(format!(
+                "{value} has a port; write the address alone, the port is media.port's"
+            )),
+            Err(_) => Err(format!(
                 "{value} is not an IP address clients can send to; write \"192.0.2.1\" or \
                  \"2001:db8::1\", or leave the list empty to use those of this host"
             )),
@@ -337,7 +348,20 @@ mod tests {
     #[test]
     fn addresses_are_ones_a_client_can_reach() {
         assert!(text::<IpAddr>("192.0.2.1").is_ok());
-        assert!(text::<IpAddr>("0.0.0.0").is_err());
+        for (wrong, remedy) in [
+            ("0.0.0.0", "every address"),
+            ("::", "every address"),
+            ("224.0.0.1", "multicast"),
+            ("ff02::1", "multicast"),
+            ("192.0.2.1:7882", "has a port"),
+            ("[2001:db8::1]:7882", "has a port"),
+            ("host.example", "not an IP address"),
+        ] {
+            assert!(
+                text::<IpAddr>(wrong).is_err_and(|it| it.contains(remedy)),
+                "{wrong}"
+            );
+        }
         assert!(text::<SocketAddr>("localhost:7880").is_err());
         assert_eq!(text::<Vec<u16>>("1, 2,"), Ok(vec![1, 2]));
     }

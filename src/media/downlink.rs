@@ -90,7 +90,7 @@ const PROTOCOL_PUBLISHER_FIRST: i32 = 2;
 impl Downlink {
     /// A connection that has not been offered.
     pub fn new(core: &mut Core, now: Instant) -> Result<Self, PeerDead> {
-        let mut peer = Peer::new(&core.crypto, &core.cert, &core.config.local, &[], now)?;
+        let mut peer = Peer::new(&core.crypto, &core.cert, &core.candidates, &[], now)?;
         let reliable = ChannelConfig {
             label: "_reliable".to_owned(),
             ..ChannelConfig::default()

@@ -9,6 +9,7 @@ pub mod allocator;
 mod announcing;
 mod backup;
 pub mod batch;
+mod candidates;
 mod census;
 pub mod codec;
 pub mod counters;
@@ -113,8 +114,11 @@ pub struct Limits {
 pub struct ShardConfig {
     /// Bounds.
     pub limits: Limits,
-    /// The addresses this shard's worker receives on; they become the ICE candidates.
+    /// The addresses this shard's worker receives on.
     pub local: Vec<SocketAddr>,
+    /// The addresses clients are told to send to; they become the ICE candidates. The same, unless
+    /// there is a NAT between.
+    pub told: Vec<SocketAddr>,
     /// The start of time.
     pub now: Instant,
     /// Time since 1970 at `now`.

@@ -20,6 +20,7 @@ use str0m::net::{DatagramSend, Protocol, Receive};
 use str0m::rtp::{Extension, ExtensionSerializer, ExtensionValues};
 use str0m::{Candidate, Event, Input, Output, Rtc, RtcConfig};
 
+use super::candidates::Candidates;
 use super::codec::{Codec, dependency, h264};
 use super::data::{Channel, Handed};
 use super::demux::Class;
@@ -87,6 +88,7 @@ pub struct PeerDead;
 /// One client's peer connection.
 pub struct Peer {
     rtc: Rtc,
+    candidates: Arc<Candidates>,
     keys: KeySlot,
     /// What str0m has counted so far of each stream; one entry per media section and RID, so
     /// bounded by the limit on sections.
@@ -111,12 +113,11 @@ struct Counted {
 }
 
 impl Peer {
-    /// A peer that waits for an offer. `local` are the addresses its worker receives on.
-    /// `crypto` runs its handshake.
+    /// A peer that waits for an offer. `crypto` runs its handshake.
     pub fn new(
         crypto: &Arc<CryptoProvider>,
         cert: &DtlsCert,
-        local: &[SocketAddr],
+        candidates: &Arc<Candidates>,
         codecs: &[Codec],
         now: Instant,
     ) -> Result<Self, PeerDead> {
@@ -138,12 +139,13 @@ impl Peer {
             enable(&mut config, *codec);
         }
         let (mut rtc, keys) = dtls::capture(|| config.build(now));
-        for address in local {
+        for address in candidates.local() {
             let candidate = Candidate::host(*address, Protocol::Udp).map_err(|_| PeerDead)?;
             rtc.add_local_candidate(candidate);
         }
         Ok(Self {
             rtc,
+            candidates: Arc::clone(candidates),
             keys,
             counted: Vec::new(),
             channels: [None; 2],
@@ -161,7 +163,7 @@ impl Peer {
             .sdp_api()
             .accept_offer(offer)
             .map_err(|_| PeerDead)?;
-        Ok(answer.to_sdp_string())
+        Ok(self.candidates.replace(&answer.to_sdp_string()))
     }
 
     /// Makes an offer that has only an application section, and opens these channels once it is
@@ -176,7 +178,7 @@ impl Peer {
         }
         let (offer, pending) = changes.apply().ok_or(PeerDead)?;
         self.pending = Some(pending);
-        Ok(offer.to_sdp_string())
+        Ok(self.candidates.replace(&offer.to_sdp_string()))
     }
 
     /// Makes an offer by which both sides start ICE anew; DTLS and what goes over it stay.
@@ -185,7 +187,7 @@ impl Peer {
         changes.ice_restart(true);
         let (offer, pending) = changes.apply().ok_or(PeerDead)?;
         self.pending = Some(pending);
-        Ok(offer.to_sdp_string())
+        Ok(self.candidates.replace(&offer.to_sdp_string()))
     }
 
     /// Takes the answer to the newest offer from here. An answer that only repeats an older one

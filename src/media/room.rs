@@ -144,9 +144,8 @@ impl Room {
         if others >= self.capacity(core) {
             return Err(Refusal::RoomFull);
         }
-        let config = &core.config;
-        let codecs = &config.limits.codecs;
-        let peer = Peer::new(&core.crypto, &core.cert, &config.local, codecs, now)
+        let codecs = &core.config.limits.codecs;
+        let peer = Peer::new(&core.crypto, &core.cert, &core.candidates, codecs, now)
             .map_err(|_| Refusal::Internal)?;
         let downlink = match join.two_connections {
             true => Some(Downlink::new(core, now).map_err(|_| Refusal::Internal)?),

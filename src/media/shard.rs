@@ -15,6 +15,7 @@ use str0m::config::DtlsCert;
 use str0m::crypto::CryptoProvider;
 use str0m::net::DatagramSend;
 
+use super::candidates::Candidates;
 use super::counters::{Counters, Dropped};
 use super::demux::{self, Class, Demux, Place};
 use super::egress::Leg;
@@ -52,6 +53,7 @@ pub struct Core {
     pub crypto: Arc<CryptoProvider>,
     /// One certificate for all peers of a shard: making one takes a millisecond.
     pub cert: DtlsCert,
+    pub candidates: Arc<Candidates>,
     pub demux: Demux,
     pub timers: Timers,
     pub sessions: HashMap<SessionKey, PeerKey>,
@@ -172,6 +174,7 @@ impl Shard {
         Self {
             core: Core {
                 rng: fastrand::Rng::with_seed(config.seed),
+                candidates: Arc::new(Candidates::new(&config.local, &config.told)),
                 config,
                 counters: Counters::default(),
                 crypto,

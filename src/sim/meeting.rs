@@ -121,6 +121,7 @@ impl Meeting {
                 codecs: Codec::ALL.to_vec(),
             },
             local: vec![SHARD],
+            told: vec![SHARD],
             now,
             unix: UNIX,
             seed,

@@ -28,6 +28,7 @@ use std::collections::HashMap;
 use std::future::poll_fn;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
@@ -70,8 +71,10 @@ const OUTPUTS_PER_DRAIN: usize = 100_000;
 pub struct Setup {
     /// Which.
     pub id: WorkerId,
-    /// Its sockets; the addresses become ICE candidates.
+    /// Its sockets.
     pub sockets: Vec<Bound>,
+    /// The addresses clients are told to send to.
+    pub told: Vec<SocketAddr>,
     /// Bounds for the shard.
     pub limits: Limits,
     /// Where signalling posts.
@@ -176,6 +179,7 @@ impl Worker {
         let shard = Shard::new(ShardConfig {
             limits: setup.limits,
             local: sockets.iter().map(Socket::local).collect(),
+            told: setup.told,
             now,
             // A clock before 1970 is wrong anyway; zero then is as good as any.
             unix: SystemTime::now()

@@ -15,6 +15,7 @@ fn worker() -> Worker {
     let setup = Setup {
         id: WorkerId(0),
         sockets: Vec::new(),
+        told: Vec::new(),
         limits: Limits {
             rooms: 9,
             participants_per_room: 9,

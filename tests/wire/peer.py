@@ -7,6 +7,7 @@ moment. DTLS and SCTP are aiortc's.
 import asyncio
 import os
 import random
+import socket
 import struct
 import time
 from collections import defaultdict
@@ -52,12 +53,26 @@ class Ice:
         self.remote = None
         self.checking = None
         self.host = "127.0.0.1"
+        self.within = None  # a namespace that the socket is to be in
+        self.sources = set()  # where datagrams came from
         self.quiet = False  # True: stop consent checks, as a dead process would
 
     async def open(self):
         loop = asyncio.get_running_loop()
+        where = {"local_addr": (self.host, 0)}
+        if self.within:
+            where = {"sock": self.within.socket(self.host, 0, socket.SOCK_DGRAM)}
         self.socket, _ = await loop.create_datagram_endpoint(
-            lambda: _Socket(self._received), local_addr=(self.host, 0))
+            lambda: _Socket(self._received), **where)
+
+    async def move(self, host):
+        """Another network: the socket is gone, and a new one of another address checks."""
+        self.socket.close()
+        self.host = host
+        self.connected.clear()
+        await self.open()
+        if not self.quiet:
+            self.raw(bytes(self.request()))
 
     def start(self, address, ufrag, password):
         self.remote, self.remote_ufrag, self.remote_password = address, ufrag, password
@@ -86,6 +101,7 @@ class Ice:
             await asyncio.sleep(1 if self.connected.is_set() else 0.05)
 
     def _received(self, data, addr):
+        self.sources.add(addr[:2])
         if data and data[0] < 2:
             message = stun.parse_message(data)
             if message.message_class == stun.Class.RESPONSE:

@@ -42,7 +42,7 @@ def join_parameter(request, compress=True, padded=True):
 class Probe:
     """One participant. Nothing happens by itself except what `auto` says."""
 
-    def __init__(self, room, identity, url=None, auto=True, more=()):
+    def __init__(self, room, identity, url=None, auto=True, more=(), within=None):
         self.room, self.identity = room, identity
         self.url = url or os.environ["TEST_URL"]
         self.auto = auto  # answers media_sections_requirement by an offer, as clients do
@@ -50,6 +50,8 @@ class Probe:
         self.more = more  # codecs offered beside Opus and VP8
         self.sections = sdp.placeholders()
         self.peer = Peer()
+        self.within = self.peer.ice.within = within  # a namespace: then the daemon is there
+        self.via = None  # the candidate of the server to use; otherwise the first that fits
         self.offer_id = 0
         self.zero_ids = False
         self.answer = None
@@ -95,8 +97,12 @@ class Probe:
         access = access or token(self.room, self.identity, grants)
         address = f"{self.url}{path}?access_token={access}&join_request=" + (
             parameter or join_parameter(request))
+        there = {}
+        if self.within:
+            port = int(self.url.rsplit(":", 1)[1])
+            there = {"sock": await asyncio.to_thread(self.within.connect, port)}
         self.socket = await websockets.connect(address, max_size=None, open_timeout=10,
-                                               ping_interval=None)
+                                               ping_interval=None, **there)
         self.tasks.append(asyncio.ensure_future(self._read()))
         await until(lambda: self.log, "a first message", 5)
         return self.log[0]
@@ -200,6 +206,8 @@ class Probe:
         found = list(self.answer.candidates)
         for trickle in self.messages("trickle"):
             found += sdp.candidates(json.loads(trickle.candidateInit).get("candidate", ""))
+        if self.via:
+            return self.via
         family = ":" in self.peer.ice.host
         return next(((host, port) for host, port in found if (":" in host) == family), None)
 

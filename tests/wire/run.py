@@ -24,6 +24,7 @@ import test_simulate  # noqa: E402,F401
 import test_codecs  # noqa: E402,F401
 import test_hostile  # noqa: E402,F401
 import test_daemon  # noqa: E402,F401
+import test_addresses  # noqa: E402,F401
 import test_dual  # noqa: E402,F401
 import test_api  # noqa: E402,F401
 import test_control  # noqa: E402,F401

@@ -99,6 +99,7 @@ impl Call {
         let shard = Shard::new(ShardConfig {
             limits,
             local: vec![LOCAL],
+            told: vec![LOCAL],
             now,
             unix: Duration::from_secs(1_800_000_000),
             seed: 1,

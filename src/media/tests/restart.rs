@@ -1,6 +1,7 @@
 //! Our own offers at the level of one peer: answered, and answered again after an ICE restart.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use str0m::change::SdpOffer;
@@ -9,6 +10,7 @@ use str0m::config::DtlsVersion;
 use str0m::net::{Protocol, Receive};
 use str0m::{Candidate, Event, Input, Output, Rtc};
 
+use crate::media::candidates::Candidates;
 use crate::media::dtls;
 use crate::media::peer::{Peer, PeerEvent};
 
@@ -34,7 +36,8 @@ impl Pair {
         let client_address = SocketAddr::from(([127, 0, 0, 1], 20_000));
         let cert = dtls::provider().dtls_provider.generate_certificate();
         let cert = cert.expect("a certificate");
-        let peer = Peer::new(&dtls::provider(), &cert, &[server_address], &[], now);
+        let candidates = Candidates::new(&[server_address], &[server_address]);
+        let peer = Peer::new(&dtls::provider(), &cert, &Arc::new(candidates), &[], now);
         let mut client = Rtc::builder()
             .set_crypto_provider(dtls::provider())
             .set_dtls_version(DtlsVersion::Dtls12)

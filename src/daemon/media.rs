@@ -1,0 +1,99 @@
+//! The sockets of the workers, and the addresses their clients are told.
+
+use std::net::{IpAddr, SocketAddr};
+
+use tracing::{info, warn};
+
+use super::Error;
+use crate::config::Config;
+use crate::worker::udp::{Bound, Buffers};
+
+/// What one worker is reached by.
+#[derive(Debug)]
+pub struct Reach {
+    /// Where it receives.
+    pub sockets: Vec<Bound>,
+    /// Where its clients are to send.
+    pub told: Vec<SocketAddr>,
+}
+
+/// Binds the sockets of all workers.
+pub fn bind(config: &Config) -> Result<Vec<Reach>, Error> {
+    let addresses = config.media.local_addresses().map_err(Error::Start)?;
+    if addresses.is_empty() {
+        return Err(Error::NoAddress);
+    }
+    let told = config.media.told_addresses(&addresses);
+    warn_of_missing_family(&addresses, &told);
+    let bind = |worker| bind_worker(config, &addresses, &told, worker);
+    let media: Vec<Reach> = (0..config.media.worker_count())
+        .map(bind)
+        .collect::<Result<_, Error>>()?;
+    let wanted = config.media.receive_buffer.get();
+    let sockets = media.iter().flat_map(|reach| &reach.sockets);
+    let granted = sockets.map(|bound| bound.granted().receive);
+    // Linux reports twice the size that was asked for.
+    if let Some(least) = granted.min().filter(|least| least / 2 < wanted) {
+        let granted = least / 2;
+        warn!(
+            granted,
+            wanted, "small receive buffer; raise net.core.rmem_max or bursts are lost"
+        );
+    }
+    Ok(media)
+}
+
+fn bind_worker(
+    config: &Config,
+    addresses: &[IpAddr],
+    told: &[IpAddr],
+    worker: u16,
+) -> Result<Reach, Error> {
+    let port = config.media.port.checked_add(worker).ok_or(Error::NoPort)?;
+    let buffers = Buffers {
+        receive: config.media.receive_buffer.get(),
+        send: config.media.send_buffer.get(),
+    };
+    let bind = |ip: &IpAddr| {
+        let address = SocketAddr::new(*ip, port);
+        Bound::new(address, buffers).map_err(|source| Error::Bind {
+            what: "media",
+            address,
+            source,
+        })
+    };
+    Ok(Reach {
+        sockets: addresses.iter().map(bind).collect::<Result<_, _>>()?,
+        told: told.iter().map(|ip| SocketAddr::new(*ip, port)).collect(),
+    })
+}
+
+/// An advertised address of a family that this host lacks can be right: a translator in front may
+/// make one of the other. More often it is not.
+fn warn_of_missing_family(local: &[IpAddr], told: &[IpAddr]) {
+    for (name, is_v4) in [("IPv4", true), ("IPv6", false)] {
+        let has = |addresses: &[IpAddr]| addresses.iter().any(|ip| ip.is_ipv4() == is_v4);
+        if has(told) && !has(local) {
+            warn!(
+                "media.advertise names an {name} address, and media is received on none: this \
+                 works only behind something that translates between IPv4 and IPv6"
+            );
+        }
+    }
+}
+
+/// Tells the operator.
+pub fn announce(media: &[Reach]) {
+    for (worker, reach) in media.iter().enumerate() {
+        for bound in &reach.sockets {
+            info!(address = %bound.local(), worker, "listening for media");
+        }
+        let is_local = |told: &SocketAddr| {
+            let mut sockets = reach.sockets.iter();
+            sockets.any(|bound| bound.local() == *told)
+        };
+        for address in reach.told.iter().filter(|told| !is_local(told)) {
+            info!(%address, worker, "advertising for media");
+        }
+    }
+}
