@@ -197,9 +197,11 @@ async fn live(mut config: Arc<Config>, mut asked: mpsc::Receiver<()>) -> Result<
     let listeners = Listeners::bind(&config).await?;
     listeners.announce();
     let taken = listeners.descriptors() + metrics::CONNECTIONS_MAX;
+    let flows = descriptors::flows(&config, limit, taken);
+    let taken = taken + flows;
     let http = &mut Arc::make_mut(&mut config).http;
     http.connections = descriptors::connections(http.connections, limit, taken);
-    let mut daemon = Daemon::start(config, listeners)?;
+    let mut daemon = Daemon::start(config, listeners, flows)?;
     let cause = tokio::select! {
         _ = asked.recv() => Ok(()),
         () = daemon.worker_ended() => Err(Error::Worker),
@@ -227,7 +229,7 @@ struct Daemon {
 }
 
 impl Daemon {
-    fn start(config: Arc<Config>, listeners: Listeners) -> Result<Self, Error> {
+    fn start(config: Arc<Config>, listeners: Listeners, flows: usize) -> Result<Self, Error> {
         let count = listeners.media.len();
         let (posts, mailboxes): (Vec<_>, Vec<_>) =
             (0..count).map(|_| mpsc::channel(MAILBOX)).unzip();
@@ -251,6 +253,9 @@ impl Daemon {
                 id: WorkerId(workers.len() as u16),
                 sockets: reach.sockets,
                 told: reach.told,
+                team: reach.team,
+                flows: flows / count.max(1),
+                buffers: media::buffers(&config),
                 limits: config.media_limits(),
                 mailbox,
                 directory: Arc::clone(&directory),
@@ -494,7 +499,7 @@ mod tests {
     async fn the_end_of_a_worker_is_noticed() {
         let config = Arc::new(config().await);
         let listeners = Listeners::bind(&config).await.unwrap();
-        let mut daemon = Daemon::start(config, listeners).unwrap();
+        let mut daemon = Daemon::start(config, listeners, 0).unwrap();
         let worker = daemon.workers.pop().unwrap();
         worker.stop().unwrap();
         let patience = Duration::from_secs(10);

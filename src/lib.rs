@@ -37,7 +37,7 @@
 //!
 //! One RTP packet, in the order of its steps. The files carry the same numbers.
 //!
-//! 1. `worker/udp.rs` reads a batch in one call; `worker/mod.rs` stamps it with one time.
+//! 1. `worker/udp.rs` reads a batch in one call; `worker/intake.rs` stamps it with one time.
 //! 2. `media/shard.rs` asks `media/demux.rs` whose datagram it is; only addresses that passed an
 //!    ICE check count.
 //! 3. `media/peer.rs` has str0m open it; `media/forwarding.rs` makes a `media/packet.rs` of it,
@@ -81,6 +81,7 @@
 //! | the wrong face in a tile, or none | `media/section.rs`, `media/subscribing.rs` |
 //! | media doesn't connect | `media/candidates.rs`, `media/demux.rs`, `media/peer.rs` |
 //! | a wrong address is told, or none | `config/interfaces.rs`, `daemon/media.rs` |
+//! | media is lost on a shared port only | `worker/flows.rs`, `worker/team.rs` |
 //! | a freeze when a tile is resized | `media/layers.rs` |
 //! | numbers jump, a decoder complains | `media/rewrite.rs`, `media/codec/` |
 //! | pictures too small, or flapping between sizes | `media/allocator.rs`, `media/estimator/` |

@@ -86,7 +86,10 @@ const MAY_NAME_FIXED_KEYS: &[&str] = &["sim", "media::fixed_keys"];
 /// Files every packet goes through, in its order. All of them exist.
 const HOT_PATH: &[&str] = &[
     "worker/mod.rs",
+    "worker/intake.rs",
     "worker/udp.rs",
+    "worker/flows.rs",
+    "worker/ready.rs",
     "media/shard.rs",
     "media/demux.rs",
     "media/forwarding.rs",

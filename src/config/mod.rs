@@ -135,8 +135,10 @@ sections! {
         interfaces: Vec<Interfaces>;
         /// What clients are told instead of the local addresses, see [`Media::told_addresses`].
         advertise: Vec<IpAddr>;
-        /// The port of worker 0; the others follow.
+        /// The port of worker 0; the others follow, unless they share it.
         port: u16, 1, u16::MAX;
+        /// Whether all workers share that port.
+        single_port: bool;
         /// Worker threads; 0 for one per core, see [`Media::worker_count`].
         workers: u16, 0, 1024;
         /// UDP receive buffer per socket.
@@ -325,14 +327,16 @@ impl Config {
             layers.refuse("rooms", "codecs", message.to_owned());
         }
         let workers = self.media.worker_count();
-        if self
-            .media
-            .port
-            .checked_add(workers.saturating_sub(1))
-            .is_none()
+        let follow = !self.media.single_port;
+        if follow
+            && self
+                .media
+                .port
+                .checked_add(workers.saturating_sub(1))
+                .is_none()
         {
             let message = format!(
-                "{workers} workers need a port each, and ports end at {}; take a lower first port",
+                "{workers} workers need a port each, and ports end at {}; take a lower first port or single_port = true",
                 u16::MAX
             );
             layers.refuse("media", "port", message);

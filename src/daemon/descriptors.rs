@@ -2,6 +2,8 @@
 
 use tracing::warn;
 
+use crate::config::Config;
+
 /// Kept free beside what is counted: runtimes, log, interfaces and keys that are read, and the
 /// connection that is taken only to be closed.
 const RESERVE: usize = 64;
@@ -17,6 +19,28 @@ pub fn raise_limit() -> usize {
         .ok()
         .and_then(|limit| usize::try_from(limit).ok())
         .unwrap_or(usize::MAX)
+}
+
+/// Network paths of a participant, on average: those its client checks, and those it had before.
+const PATHS: usize = 4;
+
+/// The sockets to allow for single participants, which only a shared media port needs: half of what
+/// is left of `limit` at most.
+pub fn flows(config: &Config, limit: usize, taken: usize) -> usize {
+    if !config.media.single_port {
+        return 0;
+    }
+    let wanted = config.limits.participants.saturating_mul(PATHS);
+    let left = limit.saturating_sub(taken).saturating_sub(RESERVE) / 2;
+    if left < wanted {
+        warn!(
+            wanted,
+            left,
+            "media.single_port needs more file descriptors than their limit allows; raise the \
+             limit (LimitNOFILE= in the systemd unit, else ulimit -n) or lower limits.participants"
+        );
+    }
+    wanted.min(left)
 }
 
 /// The connections of clients to allow when `wanted` are configured and `taken` descriptors of

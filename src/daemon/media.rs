@@ -1,11 +1,13 @@
 //! The sockets of the workers, and the addresses their clients are told.
 
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 
 use tracing::{info, warn};
 
 use super::Error;
 use crate::config::Config;
+use crate::worker::team::Team;
 use crate::worker::udp::{Bound, Buffers};
 
 /// What one worker is reached by.
@@ -15,6 +17,8 @@ pub struct Reach {
     pub sockets: Vec<Bound>,
     /// Where its clients are to send.
     pub told: Vec<SocketAddr>,
+    /// The other workers.
+    pub team: Team,
 }
 
 /// Binds the sockets of all workers.
@@ -25,8 +29,20 @@ pub fn bind(config: &Config) -> Result<Vec<Reach>, Error> {
     }
     let told = config.media.told_addresses(&addresses);
     warn_of_missing_family(&addresses, &told);
-    let bind = |worker| bind_worker(config, &addresses, &told, worker);
-    let media: Vec<Reach> = (0..config.media.worker_count())
+    if config.media.single_port {
+        // A port that is shared would be shared with any other daemon of the same user as well.
+        bind_all(&addresses, config.media.port, |it| {
+            Bound::new(it, buffers(config))
+        })?;
+    }
+    let team = Team::of(
+        config.media.worker_count().into(),
+        !config.media.single_port,
+    );
+    let bind = |(worker, team)| bind_worker(config, (&addresses, &told), worker as u16, team);
+    let media: Vec<Reach> = team
+        .into_iter()
+        .enumerate()
         .map(bind)
         .collect::<Result<_, Error>>()?;
     let wanted = config.media.receive_buffer.get();
@@ -45,27 +61,48 @@ pub fn bind(config: &Config) -> Result<Vec<Reach>, Error> {
 
 fn bind_worker(
     config: &Config,
-    addresses: &[IpAddr],
-    told: &[IpAddr],
+    (addresses, told): (&[IpAddr], &[IpAddr]),
     worker: u16,
+    team: Team,
 ) -> Result<Reach, Error> {
-    let port = config.media.port.checked_add(worker).ok_or(Error::NoPort)?;
-    let buffers = Buffers {
+    let (port, sockets) = if config.media.single_port {
+        let port = config.media.port;
+        let bind = |it| Bound::shared(it, buffers(config));
+        (port, bind_all(addresses, port, bind)?)
+    } else {
+        let port = config.media.port.checked_add(worker).ok_or(Error::NoPort)?;
+        let bind = |it| Bound::new(it, buffers(config));
+        (port, bind_all(addresses, port, bind)?)
+    };
+    Ok(Reach {
+        sockets,
+        told: told.iter().map(|ip| SocketAddr::new(*ip, port)).collect(),
+        team,
+    })
+}
+
+/// The sizes of kernel buffers that are asked for.
+pub fn buffers(config: &Config) -> Buffers {
+    Buffers {
         receive: config.media.receive_buffer.get(),
         send: config.media.send_buffer.get(),
-    };
+    }
+}
+
+fn bind_all(
+    addresses: &[IpAddr],
+    port: u16,
+    bind: impl Fn(SocketAddr) -> io::Result<Bound>,
+) -> Result<Vec<Bound>, Error> {
     let bind = |ip: &IpAddr| {
         let address = SocketAddr::new(*ip, port);
-        Bound::new(address, buffers).map_err(|source| Error::Bind {
+        bind(address).map_err(|source| Error::Bind {
             what: "media",
             address,
             source,
         })
     };
-    Ok(Reach {
-        sockets: addresses.iter().map(bind).collect::<Result<_, _>>()?,
-        told: told.iter().map(|ip| SocketAddr::new(*ip, port)).collect(),
-    })
+    addresses.iter().map(bind).collect()
 }
 
 /// An advertised address of a family that this host lacks can be right: a translator in front may

@@ -57,13 +57,17 @@ pub enum Dropped {
     DataNoChannel,
     /// Data for a receiver that doesn't keep up.
     DataQueueFull,
+    /// A check for another worker on the same port, for whom too many wait.
+    HandOverFull,
+    /// No socket could be opened for a participant on a shared port: what it sends may not arrive.
+    NoSocket,
     /// A peer that already ended.
     PeerGone,
 }
 
 impl Dropped {
     /// All of them, in the order of the enum.
-    pub const ALL: [Dropped; 25] = [
+    pub const ALL: [Dropped; 27] = [
         Self::UnknownAddress,
         Self::StunInvalid,
         Self::NotMedia,
@@ -88,6 +92,8 @@ impl Dropped {
         Self::DataUnknownChannel,
         Self::DataNoChannel,
         Self::DataQueueFull,
+        Self::HandOverFull,
+        Self::NoSocket,
         Self::PeerGone,
     ];
 
@@ -118,6 +124,8 @@ impl Dropped {
             Self::DataUnknownChannel => "data_unknown_channel",
             Self::DataNoChannel => "data_no_channel",
             Self::DataQueueFull => "data_queue_full",
+            Self::HandOverFull => "hand_over_full",
+            Self::NoSocket => "no_socket",
             Self::PeerGone => "peer_gone",
         }
     }

@@ -1,14 +1,17 @@
 //! Whose datagram is this? Step 2 of the hot path.
 //!
 //! STUN is routed by the local half of its user name; everything else by the address it came
-//! from, and an address only counts after a STUN check from it passed the integrity test of that
-//! peer. That defeats the DTLS ClientHello race: who hasn't the ICE password is not heard.
+//! from and to, and such a pair only counts after a STUN check on it passed the integrity test of
+//! that peer. That defeats the DTLS ClientHello race: who hasn't the ICE password is not heard.
+//!
+//! The user name also says which worker a peer is at, for sockets that several of them share.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
 
 use super::PeerKey;
 use super::message::Connection;
+use crate::ids::WorkerId;
 
 /// The four things that share a WebRTC port (RFC 7983 section 7).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,18 +64,27 @@ pub struct Place {
     pub connection: Connection,
 }
 
-/// Addresses and user names of all peers of a shard.
+/// Where a datagram was received, and where it came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Pair {
+    /// Ours.
+    pub local: SocketAddr,
+    /// The client's.
+    pub remote: SocketAddr,
+}
+
+/// Pairs and user names of all peers of a shard.
 #[derive(Debug)]
 pub struct Demux {
-    /// At most [`ADDRESSES_MAX`] per peer.
-    by_address: HashMap<SocketAddr, Place>,
+    /// At most [`PAIRS_MAX`] per peer.
+    by_pair: HashMap<Pair, Place>,
     /// One per peer.
     by_ufrag: HashMap<String, Place>,
 }
 
-/// Addresses kept per peer: a client checks from each of its interfaces and families. Past this
-/// the oldest one is forgotten; a check from it brings it back.
-pub const ADDRESSES_MAX: usize = 8;
+/// Pairs kept per peer: a client checks from each of its interfaces to each of our addresses. Past
+/// this the oldest one is forgotten; a check on it brings it back.
+pub const PAIRS_MAX: usize = 16;
 
 impl Demux {
     /// Knows nobody.
@@ -82,14 +94,14 @@ impl Demux {
     )]
     pub fn new() -> Self {
         Self {
-            by_address: HashMap::new(),
+            by_pair: HashMap::new(),
             by_ufrag: HashMap::new(),
         }
     }
 
-    /// The peer that proved to be at `address`.
-    pub fn by_address(&self, address: SocketAddr) -> Option<Place> {
-        self.by_address.get(&address).copied()
+    /// The peer that proved to be at the other end of `pair`.
+    pub fn by_pair(&self, pair: Pair) -> Option<Place> {
+        self.by_pair.get(&pair).copied()
     }
 
     /// The peer a STUN request is for.
@@ -107,24 +119,49 @@ impl Demux {
         self.by_ufrag.remove(ufrag);
     }
 
-    /// `peer` proved to be at `address`; `known` is its list of such addresses.
-    pub fn bind(&mut self, address: SocketAddr, peer: Place, known: &mut Vec<SocketAddr>) {
-        if self.by_address.insert(address, peer) == Some(peer) {
-            return;
+    /// `peer` proved to be at the other end of `pair`; `known` is its list of such pairs. What
+    /// changed: whether the pair is new, and which one had to go for it.
+    pub fn bind(&mut self, pair: Pair, peer: Place, known: &mut Vec<Pair>) -> (bool, Option<Pair>) {
+        let before = self.by_pair.insert(pair, peer);
+        if before == Some(peer) {
+            return (false, None);
         }
-        known.retain(|known| *known != address);
-        if known.len() == ADDRESSES_MAX {
-            self.release(known.remove(0), peer);
-        }
-        known.push(address);
+        known.retain(|known| *known != pair);
+        let oldest = (known.len() == PAIRS_MAX).then(|| known.remove(0));
+        known.push(pair);
+        let gone = oldest.filter(|oldest| self.release(*oldest, peer));
+        (before.is_none(), gone)
     }
 
-    /// Forgets `address`, unless another peer has proved to be there since.
-    pub fn release(&mut self, address: SocketAddr, peer: Place) {
-        if self.by_address.get(&address) == Some(&peer) {
-            self.by_address.remove(&address);
+    /// Forgets `pair`, unless another peer has proved to be there since. Whether it did.
+    pub fn release(&mut self, pair: Pair, peer: Place) -> bool {
+        let own = self.by_pair.get(&pair) == Some(&peer);
+        if own {
+            self.by_pair.remove(&pair);
         }
+        own
     }
+}
+
+/// Letters and digits of a fragment that name the worker.
+const WORKER_LETTERS: usize = 2;
+
+const RADIX: u16 = 36;
+
+/// The beginning of every user name fragment of a worker's peers.
+pub fn worker_prefix(worker: WorkerId) -> String {
+    let digit = |value: u16| char::from_digit(u32::from(value % RADIX), RADIX.into());
+    let digits = [worker.0 / RADIX, worker.0].map(digit);
+    digits.into_iter().flatten().collect()
+}
+
+/// The worker that a STUN request is for, if it looks like one for us at all.
+pub fn worker_of(datagram: &[u8]) -> Option<WorkerId> {
+    if Class::of(datagram) != Some(Class::Stun) {
+        return None;
+    }
+    let digits = local_ufrag(datagram)?.get(..WORKER_LETTERS)?;
+    u16::from_str_radix(digits, RADIX.into()).ok().map(WorkerId)
 }
 
 /// The part of USERNAME before the colon: the receiver's fragment (RFC 8445 section 7.2.2).
@@ -181,18 +218,49 @@ mod tests {
     }
 
     #[test]
-    fn an_address_belongs_to_who_proved_it_last_and_each_peer_has_few() {
+    fn a_pair_belongs_to_who_proved_it_last_and_each_peer_has_few() {
         let mut demux = Demux::new();
-        let address = |port: u16| SocketAddr::from(([127, 0, 0, 1], port));
+        let pair = |port: u16| Pair {
+            local: SocketAddr::from(([127, 0, 0, 1], 7882)),
+            remote: SocketAddr::from(([127, 0, 0, 1], port)),
+        };
         let (mut first, mut second) = (Vec::new(), Vec::new());
         for port in 0..20 {
-            demux.bind(address(port), peer(1), &mut first);
+            let gone = usize::from(port)
+                .checked_sub(PAIRS_MAX)
+                .map(|it| pair(it as u16));
+            assert_eq!(demux.bind(pair(port), peer(1), &mut first), (true, gone));
         }
-        assert_eq!(first.len(), ADDRESSES_MAX);
-        assert_eq!(demux.by_address(address(0)), None);
-        demux.bind(address(19), peer(2), &mut second);
-        demux.release(address(19), peer(1));
-        assert_eq!(demux.by_address(address(19)), Some(peer(2)));
+        assert_eq!(demux.bind(pair(19), peer(1), &mut first), (false, None));
+        assert_eq!(first.len(), PAIRS_MAX);
+        assert_eq!(demux.by_pair(pair(0)), None);
+        assert_eq!(demux.bind(pair(19), peer(2), &mut second), (false, None));
+        assert!(!demux.release(pair(19), peer(1)));
+        assert_eq!(demux.by_pair(pair(19)), Some(peer(2)));
+        assert!(demux.release(pair(19), peer(2)));
+        let elsewhere = Pair {
+            local: SocketAddr::from(([127, 0, 0, 2], 7882)),
+            ..pair(18)
+        };
+        assert_eq!(demux.by_pair(pair(18)), Some(peer(1)));
+        assert_eq!(
+            demux.by_pair(elsewhere),
+            None,
+            "the same client, another path"
+        );
+    }
+
+    #[test]
+    fn a_fragment_names_its_worker() {
+        for worker in [0, 1, 35, 36, 1023] {
+            let prefix = worker_prefix(WorkerId(worker));
+            assert_eq!(prefix.len(), WORKER_LETTERS);
+            let request = stun(&format!("{prefix}abcd:efgh"));
+            assert_eq!(worker_of(&request), Some(WorkerId(worker)));
+        }
+        assert_eq!(worker_of(&stun("0:abcd")), None);
+        assert_eq!(worker_of(&stun("+/abcd:abcd")), None);
+        assert_eq!(worker_of(&[128; 40]), None);
     }
 
     #[test]

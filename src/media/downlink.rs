@@ -13,7 +13,6 @@
 //! Nothing is sent in a section before an answer has come: what a client can't place yet is lost,
 //! and a key frame with it.
 
-use std::net::SocketAddr;
 use std::time::Instant;
 
 use str0m::channel::{ChannelConfig, Reliability};
@@ -21,7 +20,7 @@ use str0m::channel::{ChannelConfig, Reliability};
 use super::TrackKey;
 use super::codec::Codec;
 use super::counters::Dropped;
-use super::demux::Place;
+use super::demux::{Pair, Place};
 use super::egress::{Leg, Names};
 use super::message::{Connection, Kind, Notice, ParticipantState};
 use super::negotiation::Negotiation;
@@ -39,7 +38,7 @@ pub struct Downlink {
     /// ICE, DTLS and data channels.
     pub peer: Peer,
     /// Addresses that passed a check; see [`super::demux::ADDRESSES_MAX`].
-    pub addresses: Vec<SocketAddr>,
+    pub pairs: Vec<Pair>,
     /// The user name fragment by which the peer is found.
     pub ufrag: String,
     /// The peer's own deadline.
@@ -105,7 +104,7 @@ impl Downlink {
         Ok(Self {
             ufrag: peer.local_ufrag(),
             peer,
-            addresses: Vec::new(),
+            pairs: Vec::new(),
             deadline: now,
             reports: None,
             published: Codecs::default(),
@@ -240,11 +239,11 @@ impl Participant {
         }
     }
 
-    /// The addresses of a connection.
-    pub fn addresses_of(&mut self, connection: Connection) -> &mut Vec<SocketAddr> {
+    /// The pairs of addresses of a connection.
+    pub fn pairs_of(&mut self, connection: Connection) -> &mut Vec<Pair> {
         match (connection, &mut self.downlink) {
-            (Connection::Subscriber, Some(downlink)) => &mut downlink.addresses,
-            _ => &mut self.addresses,
+            (Connection::Subscriber, Some(downlink)) => &mut downlink.pairs,
+            _ => &mut self.pairs,
         }
     }
 

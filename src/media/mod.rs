@@ -68,7 +68,8 @@ use message::administration::{Answer, Event, Ticket};
 use message::{Codec, Command, Notice, Transmit};
 pub use shard::Shard;
 
-use crate::ids::{RoomName, SessionKey};
+use crate::ids::{RoomName, SessionKey, WorkerId};
+use demux::Pair;
 
 /// Bounds on what clients may take, all from the configuration.
 #[derive(Debug, Clone)]
@@ -119,6 +120,8 @@ pub struct ShardConfig {
     /// The addresses clients are told to send to; they become the ICE candidates. The same, unless
     /// there is a NAT between.
     pub told: Vec<SocketAddr>,
+    /// Which worker this is: the ICE user names of its peers begin with it.
+    pub worker: WorkerId,
     /// The start of time.
     pub now: Instant,
     /// Time since 1970 at `now`.
@@ -160,6 +163,10 @@ pub enum Output<'a> {
     Answer(Ticket, Answer),
     /// Something happened in a room.
     Event(Box<Event>),
+    /// A participant proved to be at the other end of that pair of addresses.
+    Reached(Pair),
+    /// That pair is no participant's any more.
+    Forgotten(Pair),
     /// Nothing more now; call [`Shard::handle`] with [`Input::Timeout`] at this time, if any.
     Timeout(Option<Instant>),
 }

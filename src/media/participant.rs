@@ -3,7 +3,6 @@
 
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -11,6 +10,7 @@ use super::TrackKey;
 use super::announcing::News;
 use super::codec::Codec;
 use super::data::Mailbox;
+use super::demux::Pair;
 use super::downlink::Downlink;
 use super::egress::Leg;
 use super::encoding::EncodingKey;
@@ -70,7 +70,7 @@ pub struct Participant {
     /// DTLS doesn't tell.
     pub heard: Instant,
     /// Addresses that passed a check; see [`super::demux::ADDRESSES_MAX`].
-    pub addresses: Vec<SocketAddr>,
+    pub pairs: Vec<Pair>,
     /// The user name fragment by which the peer is found.
     pub ufrag: String,
     /// Remote candidates taken so far.

@@ -18,7 +18,7 @@ use str0m::ice::StunMessage;
 use str0m::media::{Frequency, KeyframeRequestKind, MediaKind, Mid, Pt, Rid};
 use str0m::net::{DatagramSend, Protocol, Receive};
 use str0m::rtp::{Extension, ExtensionSerializer, ExtensionValues};
-use str0m::{Candidate, Event, Input, Output, Rtc, RtcConfig};
+use str0m::{Candidate, Event, IceCreds, Input, Output, Rtc, RtcConfig};
 
 use super::candidates::Candidates;
 use super::codec::{Codec, dependency, h264};
@@ -138,6 +138,9 @@ impl Peer {
         for codec in codecs {
             enable(&mut config, *codec);
         }
+        if let Some(own) = candidates.own(&IceCreds::new()) {
+            config = config.set_local_ice_credentials(own);
+        }
         let (mut rtc, keys) = dtls::capture(|| config.build(now));
         for address in candidates.local() {
             let candidate = Candidate::host(*address, Protocol::Udp).map_err(|_| PeerDead)?;
@@ -162,8 +165,10 @@ impl Peer {
             .rtc
             .sdp_api()
             .accept_offer(offer)
-            .map_err(|_| PeerDead)?;
-        Ok(self.candidates.replace(&answer.to_sdp_string()))
+            .map_err(|_| PeerDead)?
+            .to_sdp_string();
+        self.own_credentials();
+        Ok(self.candidates.replace(&answer))
     }
 
     /// Makes an offer that has only an application section, and opens these channels once it is
@@ -198,7 +203,17 @@ impl Peer {
         };
         let answer = SdpAnswer::from_sdp_string(answer).map_err(|_| PeerDead)?;
         let accepted = self.rtc.sdp_api().accept_answer(pending, answer);
+        self.own_credentials();
         accepted.map_err(|_| PeerDead)
+    }
+
+    /// A restart of ICE gave us new credentials; the client was told a fragment that names the
+    /// worker.
+    fn own_credentials(&mut self) {
+        let mut api = self.rtc.direct_api();
+        if let Some(own) = self.candidates.own(&api.local_ice_credentials()) {
+            api.set_local_ice_credentials(own);
+        }
     }
 
     /// A candidate of the client. What can't be used (mDNS names, TCP) is ignored: with ICE lite

@@ -214,7 +214,7 @@ impl Room {
             signal_closed: None,
             closed: None,
             heard: now,
-            addresses: Vec::new(),
+            pairs: Vec::new(),
             ufrag: peer.local_ufrag(),
             candidates: 0,
             peer_deadline: now,

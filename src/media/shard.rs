@@ -17,7 +17,7 @@ use str0m::net::DatagramSend;
 
 use super::candidates::Candidates;
 use super::counters::{Counters, Dropped};
-use super::demux::{self, Class, Demux, Place};
+use super::demux::{self, Class, Demux, Pair, Place};
 use super::egress::Leg;
 use super::message::administration::{Answer, Event, Happened, Ticket};
 use super::message::{
@@ -74,6 +74,8 @@ pub struct Core {
 enum Pending {
     Notice(SessionKey, Notice),
     Datagram(SocketAddr, SocketAddr, DatagramSend),
+    Reached(Pair),
+    Forgotten(Pair),
     RoomOpened(RoomName),
     RoomClosed(RoomName),
     Answer(Ticket, Answer),
@@ -104,6 +106,15 @@ impl Core {
             .push_back(Pending::Datagram(local, remote, contents));
     }
 
+    /// A participant proved to be at the other end of `pair`.
+    fn reach(&mut self, pair: Pair, place: Place, participant: &mut Participant) {
+        let known = participant.pairs_of(place.connection);
+        let (is_new, gone) = self.demux.bind(pair, place, known);
+        let gone = gone.map(Pending::Forgotten);
+        let new = is_new.then_some(Pending::Reached(pair));
+        self.outbox.extend(gone.into_iter().chain(new));
+    }
+
     pub fn answer(&mut self, ticket: Ticket, answer: Answer) {
         self.outbox.push_back(Pending::Answer(ticket, answer));
     }
@@ -119,16 +130,18 @@ impl Core {
 
     /// A stay is over: nothing leads to this participant any more, and it is told.
     pub fn dismiss(&mut self, key: PeerKey, gone: &Participant, departure: Departure) {
-        let mut forget = |connection, ufrag: &str, addresses: &[SocketAddr]| {
+        let mut forget = |connection, ufrag: &str, pairs: &[Pair]| {
             let peer = key;
             self.demux.unname(ufrag);
-            for address in addresses {
-                self.demux.release(*address, Place { peer, connection });
+            for pair in pairs {
+                if self.demux.release(*pair, Place { peer, connection }) {
+                    self.outbox.push_back(Pending::Forgotten(*pair));
+                }
             }
         };
-        forget(Connection::Publisher, &gone.ufrag, &gone.addresses);
+        forget(Connection::Publisher, &gone.ufrag, &gone.pairs);
         if let Some(downlink) = &gone.downlink {
-            forget(Connection::Subscriber, &downlink.ufrag, &downlink.addresses);
+            forget(Connection::Subscriber, &downlink.ufrag, &downlink.pairs);
         }
         // A join that fails half way was never entered, and is answered with a refusal.
         if self.sessions.remove(&gone.session).is_some() {
@@ -174,7 +187,7 @@ impl Shard {
         Self {
             core: Core {
                 rng: fastrand::Rng::with_seed(config.seed),
-                candidates: Arc::new(Candidates::new(&config.local, &config.told)),
+                candidates: Arc::new(Candidates::new(config.worker, &config.local, &config.told)),
                 config,
                 counters: Counters::default(),
                 crypto,
@@ -220,6 +233,8 @@ impl Shard {
             Some(Pending::RoomClosed(name)) => return Output::RoomClosed(name),
             Some(Pending::Answer(ticket, answer)) => return Output::Answer(ticket, answer),
             Some(Pending::Event(event)) => return Output::Event(event),
+            Some(Pending::Reached(pair)) => return Output::Reached(pair),
+            Some(Pending::Forgotten(pair)) => return Output::Forgotten(pair),
             Some(Pending::Datagram(local, remote, contents)) => {
                 let contents = self.core.current.insert(contents);
                 return Output::Transmit(Transmit {
@@ -284,7 +299,8 @@ impl Shard {
         let Some(class) = Class::of(contents) else {
             return self.core.counters.drop(Dropped::NotMedia);
         };
-        let known = self.core.demux.by_address(remote);
+        let pair = Pair { local, remote };
+        let known = self.core.demux.by_pair(pair);
         let named = if class == Class::Stun {
             self.core.demux.by_username(contents)
         } else {
@@ -305,8 +321,7 @@ impl Shard {
                 if !participant.peer_of(connection).authenticates(contents) {
                     return core.counters.drop(Dropped::StunInvalid);
                 }
-                core.demux
-                    .bind(remote, place, participant.addresses_of(connection));
+                core.reach(pair, place, participant);
             }
             room.datagram(core, place, (local, remote), class, contents, now);
         });

@@ -36,6 +36,7 @@ pub fn families(reports: &[Report], signal: &Stats) -> Vec<MetricFamily> {
     page.repair(&shard);
     page.data(&shard);
     page.worker(&worker);
+    page.ports(&worker);
     page.load(reports);
     page.signal(signal);
     page.servers(signal, &worker);
@@ -291,8 +292,13 @@ impl Page {
         self.counters(
             "worker_wakes_total",
             "Turns of the workers, by what woke them.",
-            ("reason", &["packets", "mail", "timer"]),
-            &[worker.wakes_packets, worker.wakes_mail, worker.wakes_timer],
+            ("reason", &["packets", "mail", "handed", "timer"]),
+            &[
+                worker.wakes_packets,
+                worker.wakes_mail,
+                worker.wakes_handed,
+                worker.wakes_timer,
+            ],
         );
         self.counter(
             "worker_turns_cut_total",

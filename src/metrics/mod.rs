@@ -12,6 +12,7 @@
 mod exposition;
 mod matrix;
 mod page;
+mod ports;
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};

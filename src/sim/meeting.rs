@@ -13,7 +13,7 @@ use super::log::Log;
 use super::medium::Medium;
 use super::network::{Link, Path};
 use super::world::{Note, World};
-use crate::ids::TrackSid;
+use crate::ids::{TrackSid, WorkerId};
 use crate::media::fixed_keys;
 use crate::media::message::{
     ClientInfo, Codec, Command, Join, Kind, Notice, Permissions, Priority, Quality, Request,
@@ -122,6 +122,7 @@ impl Meeting {
             },
             local: vec![SHARD],
             told: vec![SHARD],
+            worker: WorkerId(0),
             now,
             unix: UNIX,
             seed,
@@ -340,6 +341,8 @@ impl Meeting {
                 }
                 Output::RoomOpened(_)
                 | Output::RoomClosed(_)
+                | Output::Reached(_)
+                | Output::Forgotten(_)
                 | Output::Answer(..)
                 | Output::Event(_) => {}
                 Output::Timeout(deadline) => {

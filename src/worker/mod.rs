@@ -5,6 +5,7 @@
 //!
 //! ```text
 //! sockets --batch--+                 +-- transmits --> sockets
+//! team ---handed---+                 +-- pairs ------> flows (shared port)
 //! mailbox --mail---+--> Shard  ------+-- notices ----> sessions
 //! deadline --------+   handle, poll  +-- room closed -> directory
 //! ```
@@ -21,7 +22,11 @@
     reason = "the worker reads the clock so that nobody behind it does"
 )]
 
+mod flows;
+mod intake;
+mod ready;
 pub mod report;
+pub mod team;
 pub mod udp;
 
 use std::collections::HashMap;
@@ -43,15 +48,14 @@ use crate::directory::notices::{self, Unsent};
 use crate::directory::{Directory, Mail, Seat};
 use crate::ids::{SessionKey, WorkerId};
 use crate::media::counters::Dropped;
+use crate::media::demux::Pair;
 use crate::media::message::administration::{Answer, Event, Ticket};
 use crate::media::message::{Command, Notice, SignalEnd};
 use crate::media::{Input, Limits, Output, Shard, ShardConfig};
+use flows::{Flows, Unopened};
 use report::{Report, Tally};
-use udp::{Batch, Bound, Socket};
-
-/// Receive calls of one turn and socket. What is left stays in the kernel's buffer and comes in
-/// the next turn, after mail and timers had theirs; counted as a cut turn.
-const BATCHES_PER_TURN: usize = 8;
+use team::{Handed, Team};
+use udp::{Batch, Bound, Buffers, Socket};
 
 /// Time of one turn after which no further batch or mail is begun; counted as a cut turn.
 const TURN_TIME_MAX: Duration = Duration::from_millis(2);
@@ -75,6 +79,12 @@ pub struct Setup {
     pub sockets: Vec<Bound>,
     /// The addresses clients are told to send to.
     pub told: Vec<SocketAddr>,
+    /// The other workers, where they share its port.
+    pub team: Team,
+    /// Sockets for single participants it may have beside, for a shared port.
+    pub flows: usize,
+    /// Sizes of their kernel buffers.
+    pub buffers: Buffers,
     /// Bounds for the shard.
     pub limits: Limits,
     /// Where signalling posts.
@@ -134,8 +144,15 @@ pub fn start(setup: Setup, core: Option<core_affinity::CoreId>) -> io::Result<Ha
 struct Wake {
     stop: bool,
     packets: bool,
+    handed: Option<Handed>,
     mail: Option<Mail>,
     timer: bool,
+}
+
+impl Wake {
+    fn has_work(&self) -> bool {
+        self.packets || self.timer || self.handed.is_some() || self.mail.is_some()
+    }
 }
 
 /// What belongs to a session while its participant is in a room.
@@ -150,6 +167,8 @@ struct Worker {
     id: WorkerId,
     shard: Shard,
     sockets: Vec<Socket>,
+    flows: Flows,
+    team: Team,
     batch: Batch,
     mailbox: mpsc::Receiver<Mail>,
     directory: Arc<Directory>,
@@ -180,6 +199,7 @@ impl Worker {
             limits: setup.limits,
             local: sockets.iter().map(Socket::local).collect(),
             told: setup.told,
+            worker: setup.id,
             now,
             // A clock before 1970 is wrong anyway; zero then is as good as any.
             unix: SystemTime::now()
@@ -191,6 +211,8 @@ impl Worker {
             id: setup.id,
             shard,
             sockets,
+            flows: Flows::new(setup.flows, setup.buffers),
+            team: setup.team,
             batch: Batch::new(),
             mailbox: setup.mailbox,
             directory: setup.directory,
@@ -234,6 +256,10 @@ impl Worker {
             for socket in &self.sockets {
                 wake.packets |= socket.poll_readable(cx);
             }
+            wake.packets |= self.flows.poll_readable(cx);
+            if let Poll::Ready(handed) = self.team.handed().poll_recv(cx) {
+                wake.handed = handed;
+            }
             match self.mailbox.poll_recv(cx) {
                 Poll::Ready(Some(mail)) => wake.mail = Some(mail),
                 // Nobody can ever write again: the daemon is gone.
@@ -241,7 +267,7 @@ impl Worker {
                 Poll::Pending => {}
             }
             wake.timer = sleep.as_mut().poll(cx).is_ready();
-            match wake.stop || wake.packets || wake.timer || wake.mail.is_some() {
+            match wake.stop || wake.has_work() {
                 true => Poll::Ready(wake),
                 false => Poll::Pending,
             }
@@ -257,6 +283,11 @@ impl Worker {
             for index in 0..self.sockets.len() {
                 self.receive(index, start);
             }
+            self.receive_flows(start);
+        }
+        if let Some(handed) = wake.handed {
+            self.tally.wakes_handed += 1;
+            self.take_handed(handed);
         }
         if let Some(mail) = wake.mail {
             self.tally.wakes_mail += 1;
@@ -274,42 +305,6 @@ impl Worker {
         if end.saturating_duration_since(self.reported) >= report::INTERVAL {
             self.report(end);
         }
-    }
-
-    /// Reads what one socket has, within the bounds of a turn.
-    fn receive(&mut self, index: usize, start: Instant) {
-        for _ in 0..BATCHES_PER_TURN {
-            let socket = &self.sockets[index];
-            match self.batch.receive(socket) {
-                Ok(()) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(_) => {
-                    self.tally.receive_errors += 1;
-                    return;
-                }
-            }
-            let now = Instant::now();
-            self.tally.receive_batches += 1;
-            for (remote, contents) in self.batch.datagrams() {
-                self.tally.datagrams_in += 1;
-                self.tally.bytes_in += contents.len() as u64;
-                let input = Input::Datagram {
-                    local: socket.local(),
-                    remote,
-                    contents,
-                };
-                self.shard.handle(now, input);
-            }
-            let copies = self.drain(now);
-            if copies > 0 {
-                let delay = Instant::now().saturating_duration_since(now);
-                self.tally.forward_delay_seconds.observe(delay, copies);
-            }
-            if now.saturating_duration_since(start) >= TURN_TIME_MAX {
-                break;
-            }
-        }
-        self.tally.turns_cut += 1;
     }
 
     fn take_mail(&mut self, mut mail: Mail, start: Instant) {
@@ -398,6 +393,8 @@ impl Worker {
                     }
                 }
                 Output::Event(event) => self.publish(event),
+                Output::Reached(pair) => self.reached(pair),
+                Output::Forgotten(pair) => self.flows.close(pair),
                 Output::Timeout(deadline) => {
                     // Nothing is due in an empty shard; the next look is the one of the report.
                     self.deadline = deadline.unwrap_or(self.reported + report::INTERVAL);
@@ -406,6 +403,18 @@ impl Worker {
             }
         }
         self.tally.datagrams_out - before
+    }
+
+    /// A participant has proved to be there: on a shared port what comes from there has to come to
+    /// this worker.
+    fn reached(&mut self, pair: Pair) {
+        if !self.team.is_shared() {
+            return;
+        }
+        match self.flows.open(pair) {
+            Ok(()) => {}
+            Err(Unopened::Full | Unopened::Failed) => self.shard.count_drop(Dropped::NoSocket),
+        }
     }
 
     /// Hands an event on without waiting: what doesn't fit is lost, and counted.
@@ -446,7 +455,10 @@ impl Worker {
         self.reporter.send_replace(Report {
             at: now,
             shard: self.shard.counters(),
-            worker: self.tally.clone(),
+            worker: Tally {
+                flows: self.flows.len() as u64,
+                ..self.tally.clone()
+            },
             load: load.min(1.0),
         });
     }

@@ -42,6 +42,8 @@ pub struct Tally {
     pub wakes_packets: u64,
     /// Turns with mail.
     pub wakes_mail: u64,
+    /// Turns with something from another worker.
+    pub wakes_handed: u64,
     /// Turns at a deadline.
     pub wakes_timer: u64,
     /// Datagrams received.
@@ -62,6 +64,10 @@ pub struct Tally {
     pub turns_cut: u64,
     /// Events that nobody took in time.
     pub events_lost: u64,
+    /// Datagrams that were for another worker on the same port.
+    pub handed_over: u64,
+    /// Sockets of single participants. Gauge.
+    pub flows: u64,
     /// Batch received to copies sent, per copy.
     pub forward_delay_seconds: Histogram,
 }
@@ -71,6 +77,7 @@ impl Default for Tally {
         Self {
             wakes_packets: 0,
             wakes_mail: 0,
+            wakes_handed: 0,
             wakes_timer: 0,
             datagrams_in: 0,
             bytes_in: 0,
@@ -81,6 +88,8 @@ impl Default for Tally {
             send_batches: 0,
             turns_cut: 0,
             events_lost: 0,
+            handed_over: 0,
+            flows: 0,
             forward_delay_seconds: Histogram::new(FORWARD_BOUNDS),
         }
     }
@@ -91,6 +100,7 @@ impl Tally {
     pub fn add(&mut self, other: &Tally) {
         self.wakes_packets += other.wakes_packets;
         self.wakes_mail += other.wakes_mail;
+        self.wakes_handed += other.wakes_handed;
         self.wakes_timer += other.wakes_timer;
         self.datagrams_in += other.datagrams_in;
         self.bytes_in += other.bytes_in;
@@ -101,6 +111,8 @@ impl Tally {
         self.send_batches += other.send_batches;
         self.turns_cut += other.turns_cut;
         self.events_lost += other.events_lost;
+        self.handed_over += other.handed_over;
+        self.flows += other.flows;
         self.forward_delay_seconds.add(&other.forward_delay_seconds);
     }
 }

@@ -16,6 +16,12 @@ fn worker() -> Worker {
         id: WorkerId(0),
         sockets: Vec::new(),
         told: Vec::new(),
+        team: Team::of(1, true).remove(0),
+        flows: 0,
+        buffers: Buffers {
+            receive: 1 << 16,
+            send: 1 << 16,
+        },
         limits: Limits {
             rooms: 9,
             participants_per_room: 9,

@@ -17,6 +17,7 @@ use quinn_udp::{RecvMeta, UdpSockRef, UdpSocketState};
 use socket2::{Domain, Protocol, Type};
 use tokio::io::Interest;
 
+use crate::media::demux::Pair;
 use crate::media::message::Transmit;
 
 /// Buffers of one receive call. Each takes a whole GRO run, so this is a megabyte per worker; more
@@ -50,16 +51,23 @@ pub struct Bound {
 impl Bound {
     /// Binds `local`, an address that clients can be told, so not the unspecified one.
     pub fn new(local: SocketAddr, buffers: Buffers) -> io::Result<Self> {
-        let domain = Domain::for_address(local);
-        let socket = socket2::Socket::new(domain, Type::DGRAM, Some(Protocol::UDP))?;
-        if local.is_ipv6() {
-            // Both families get sockets of their own on the same port.
-            socket.set_only_v6(true)?;
-        }
-        socket.set_recv_buffer_size(buffers.receive)?;
-        socket.set_send_buffer_size(buffers.send)?;
-        socket.set_nonblocking(true)?;
-        socket.bind(&local.into())?;
+        Self::of(open(local, buffers, false)?)
+    }
+
+    /// The same for a port that others of this process bind too.
+    pub fn shared(local: SocketAddr, buffers: Buffers) -> io::Result<Self> {
+        Self::of(open(local, buffers, true)?)
+    }
+
+    /// A socket on a shared port for what comes from one address. Between the two steps the kernel
+    /// may give it a datagram from elsewhere, so senders have to be looked at all the same.
+    pub(super) fn connected(pair: Pair, buffers: Buffers) -> io::Result<Self> {
+        let socket = open(pair.local, buffers, true)?;
+        socket.connect(&pair.remote.into())?;
+        Self::of(socket)
+    }
+
+    fn of(socket: socket2::Socket) -> io::Result<Self> {
         let granted = Buffers {
             receive: socket.recv_buffer_size()?,
             send: socket.send_buffer_size()?,
@@ -82,6 +90,22 @@ impl Bound {
     pub fn granted(&self) -> Buffers {
         self.granted
     }
+}
+
+/// A bound socket without any waiting. One port has many if all of them are `shared`.
+fn open(local: SocketAddr, buffers: Buffers, shared: bool) -> io::Result<socket2::Socket> {
+    let domain = Domain::for_address(local);
+    let socket = socket2::Socket::new(domain, Type::DGRAM, Some(Protocol::UDP))?;
+    if local.is_ipv6() {
+        // Both families get sockets of their own on the same port.
+        socket.set_only_v6(true)?;
+    }
+    socket.set_reuse_port(shared)?;
+    socket.set_recv_buffer_size(buffers.receive)?;
+    socket.set_send_buffer_size(buffers.send)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&local.into())?;
+    Ok(socket)
 }
 
 /// A socket at work. Made inside the worker's runtime.

@@ -36,12 +36,13 @@ class Daemon:
         self.toml = toml
         self.workers = workers
         self.within = within  # a namespace: then its addresses are there
+        self.port = None  # of media; otherwise a free one
 
     async def __aenter__(self):
         http, metrics = _free_tcp(), _free_tcp()
         self.url = f"ws://127.0.0.1:{http}"
         self.metrics = f"http://127.0.0.1:{metrics}"
-        self.media_port = _free_udp()
+        self.media_port = self.port or _free_udp()
         self.log = tempfile.NamedTemporaryFile("ab")
         arguments = ["serve", "--dev", "--http", f"127.0.0.1:{http}", "--metrics",
                      f"127.0.0.1:{metrics}", "--media-port", str(self.media_port), "--workers",

@@ -25,6 +25,8 @@ import test_codecs  # noqa: E402,F401
 import test_hostile  # noqa: E402,F401
 import test_daemon  # noqa: E402,F401
 import test_addresses  # noqa: E402,F401
+import test_mobile  # noqa: E402,F401
+import test_single_port  # noqa: E402,F401
 import test_dual  # noqa: E402,F401
 import test_api  # noqa: E402,F401
 import test_control  # noqa: E402,F401

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use super::client::Client;
 use super::ledger::Ledger;
 use super::track::Medium;
-use crate::ids::{RoomName, SessionKey, TrackSid};
+use crate::ids::{RoomName, SessionKey, TrackSid, WorkerId};
 use crate::media::counters::Counters;
 use crate::media::demux::Class;
 use crate::media::message::administration::{Answer, Event, Ticket};
@@ -100,6 +100,7 @@ impl Call {
             limits,
             local: vec![LOCAL],
             told: vec![LOCAL],
+            worker: WorkerId(0),
             now,
             unix: Duration::from_secs(1_800_000_000),
             seed: 1,
@@ -370,7 +371,7 @@ impl Call {
                     }
                     client.notice(notice);
                 }
-                Output::RoomOpened(_) => {}
+                Output::RoomOpened(_) | Output::Reached(_) | Output::Forgotten(_) => {}
                 Output::RoomClosed(name) => self.closed.push(name),
                 Output::Answer(ticket, answer) => self.answers.push((ticket, answer)),
                 Output::Event(event) => self.events.push(*event),

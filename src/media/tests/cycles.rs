@@ -64,8 +64,8 @@ fn fits(shard: &Shard, room: &Room) {
     }
     for (slot, participant) in &room.participants {
         let place = room.place(slot as u32, Connection::Publisher);
-        for address in &participant.addresses {
-            assert_eq!(shard.core.demux.by_address(*address), Some(place));
+        for pair in &participant.pairs {
+            assert_eq!(shard.core.demux.by_pair(*pair), Some(place));
         }
         for track in &participant.published {
             assert_eq!(room[*track].publisher, slot as u32);

@@ -10,6 +10,7 @@ use str0m::config::DtlsVersion;
 use str0m::net::{Protocol, Receive};
 use str0m::{Candidate, Event, Input, Output, Rtc};
 
+use crate::ids::WorkerId;
 use crate::media::candidates::Candidates;
 use crate::media::dtls;
 use crate::media::peer::{Peer, PeerEvent};
@@ -36,7 +37,7 @@ impl Pair {
         let client_address = SocketAddr::from(([127, 0, 0, 1], 20_000));
         let cert = dtls::provider().dtls_provider.generate_certificate();
         let cert = cert.expect("a certificate");
-        let candidates = Candidates::new(&[server_address], &[server_address]);
+        let candidates = Candidates::new(WorkerId(0), &[server_address], &[server_address]);
         let peer = Peer::new(&dtls::provider(), &cert, &Arc::new(candidates), &[], now);
         let mut client = Rtc::builder()
             .set_crypto_provider(dtls::provider())

@@ -1,0 +1,191 @@
+//! Sockets of single participants, for where workers share a port.
+//!
+//! The kernel gives a datagram to any of the workers that share a port, unless one socket is
+//! connected to where it comes from: that one gets it. So each pair of addresses on which a
+//! participant has proved to be gets such a socket at its own worker, and from then on nothing of
+//! it passes another thread. They only receive: what is sent leaves by the worker's own socket of
+//! the same address and port.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+use std::task::{Context, Waker};
+
+use slab::Slab;
+
+use super::ready::Ready;
+use super::udp::{Batch, Bound, Buffers, Socket};
+use crate::media::demux::Pair;
+
+/// The connected sockets of one worker.
+pub(super) struct Flows {
+    ready: Ready,
+    by_pair: HashMap<Pair, usize>,
+    /// At most `max`.
+    flows: Slab<Flow>,
+    max: usize,
+    buffers: Buffers,
+}
+
+struct Flow {
+    socket: Socket,
+    waker: Waker,
+}
+
+/// Why a pair has no socket of its own.
+#[derive(Debug)]
+pub(super) enum Unopened {
+    /// There are as many as there may be.
+    Full,
+    /// The kernel didn't make one.
+    Failed,
+}
+
+impl Flows {
+    /// None, and room for `max`. To be made inside the worker's runtime.
+    pub(super) fn new(max: usize, buffers: Buffers) -> Self {
+        Self {
+            ready: Ready::new(),
+            by_pair: HashMap::new(),
+            flows: Slab::new(),
+            max,
+            buffers,
+        }
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.flows.len()
+    }
+
+    /// From now on what comes from there is received by a socket of its own.
+    pub(super) fn open(&mut self, pair: Pair) -> Result<(), Unopened> {
+        if self.by_pair.contains_key(&pair) {
+            return Ok(());
+        }
+        if self.flows.len() >= self.max {
+            return Err(Unopened::Full);
+        }
+        let bound = Bound::connected(pair, self.buffers).map_err(|_| Unopened::Failed)?;
+        let socket = Socket::new(bound).map_err(|_| Unopened::Failed)?;
+        let entry = self.flows.vacant_entry();
+        let key = entry.key();
+        let waker = self.ready.waker(key);
+        entry.insert(Flow { socket, waker });
+        self.by_pair.insert(pair, key);
+        // Something may be there already, and it is armed when nothing is.
+        self.ready.again(key);
+        Ok(())
+    }
+
+    /// The pair is nobody's any more.
+    pub(super) fn close(&mut self, pair: Pair) {
+        if let Some(key) = self.by_pair.remove(&pair) {
+            // It may still stand in the queue, where whoever has the place next only finds nothing
+            // to read.
+            self.flows.remove(key);
+        }
+    }
+
+    /// Whether any has something to read.
+    pub(super) fn poll_readable(&mut self, cx: &mut Context<'_>) -> bool {
+        self.ready.poll_any(cx)
+    }
+
+    /// Receives from the next one with something to read; the address it came to. `None` when
+    /// there is no such.
+    pub(super) fn receive(&mut self, batch: &mut Batch) -> Option<io::Result<SocketAddr>> {
+        let key = self.ready.next()?;
+        let Some(flow) = self.flows.get_mut(key) else {
+            return Some(Err(io::ErrorKind::WouldBlock.into()));
+        };
+        let received = batch.receive(&flow.socket);
+        // What stopped at an error, such as a client whose port is closed, may have more.
+        let is_empty = matches!(&received, Err(error) if error.kind() == io::ErrorKind::WouldBlock);
+        let mut cx = Context::from_waker(&flow.waker);
+        if !is_empty || flow.socket.poll_readable(&mut cx) {
+            self.ready.again(key);
+        }
+        Some(received.map(|()| flow.socket.local()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::net::UdpSocket;
+    use std::task::Poll;
+
+    use super::*;
+
+    const SIZES: Buffers = Buffers {
+        receive: 1 << 18,
+        send: 1 << 18,
+    };
+
+    async fn heard(flows: &mut Flows, batch: &mut Batch) -> Vec<Vec<u8>> {
+        poll_fn(|cx| match flows.poll_readable(cx) {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        })
+        .await;
+        let mut all = Vec::new();
+        while let Some(received) = flows.receive(batch) {
+            if received.is_ok() {
+                all.extend(batch.datagrams().map(|(_, datagram)| datagram.to_vec()));
+            }
+        }
+        all
+    }
+
+    #[tokio::test]
+    async fn each_client_reaches_its_own_socket_and_only_as_long_as_it_is_open() {
+        let bound = Bound::shared("127.0.0.1:0".parse().unwrap(), SIZES).unwrap();
+        let local = bound.local();
+        let other = Bound::shared(local, SIZES).unwrap();
+        let mut batch = Batch::new();
+        let mut flows = Flows::new(2, SIZES);
+        let clients: Vec<_> = (0..3)
+            .map(|_| UdpSocket::bind("127.0.0.1:0").unwrap())
+            .collect();
+        let pairs: Vec<_> = clients
+            .iter()
+            .map(|client| Pair {
+                local,
+                remote: client.local_addr().unwrap(),
+            })
+            .collect();
+        flows.open(pairs[0]).unwrap();
+        flows.open(pairs[1]).unwrap();
+        flows.open(pairs[1]).unwrap();
+        assert!(matches!(flows.open(pairs[2]), Err(Unopened::Full)));
+        for round in 0..40_u8 {
+            for client in &clients[..2] {
+                client.send_to(&[round; 20], local).unwrap();
+            }
+            let mut all = Vec::new();
+            while all.len() < 2 {
+                all.extend(heard(&mut flows, &mut batch).await);
+            }
+            assert_eq!(all, [vec![round; 20], vec![round; 20]]);
+        }
+        // Nothing of all that came to the sockets that everyone shares.
+        let mut sockets = [bound, other].map(|it| Socket::new(it).unwrap());
+        for socket in &mut sockets {
+            assert!(batch.receive(socket).is_err());
+        }
+        flows.close(pairs[0]);
+        flows.open(pairs[2]).unwrap();
+        assert_eq!(flows.len(), 2);
+        clients[2].send_to(b"third", local).unwrap();
+        assert_eq!(heard(&mut flows, &mut batch).await, [b"third"]);
+        clients[0].send_to(b"first", local).unwrap();
+        let shared = poll_fn(|cx| {
+            let ready = sockets.iter().position(|socket| socket.poll_readable(cx));
+            ready.map_or(Poll::Pending, Poll::Ready)
+        });
+        let index = shared.await;
+        batch.receive(&sockets[index]).unwrap();
+        assert_eq!(batch.datagrams().count(), 1);
+    }
+}

@@ -1,0 +1,135 @@
+//! What workers hand to each other where they share a port: the first checks of a client, which the
+//! kernel gives to any of them. The user name in a check says whose it is.
+//!
+//! Only checks pass here, and only until their pair of addresses has a socket of its own
+//! (`flows.rs`): once people are connected, nothing does.
+
+use std::net::SocketAddr;
+
+use tokio::sync::mpsc;
+
+use crate::ids::WorkerId;
+use crate::media::demux;
+
+/// What waits for one worker. Clients repeat their checks, so more would only be older ones.
+pub const WAITING_MAX: usize = 1024;
+
+/// A datagram that came to another worker.
+#[derive(Debug)]
+pub struct Handed {
+    /// The address it was received on.
+    pub local: SocketAddr,
+    /// Where it came from.
+    pub remote: SocketAddr,
+    /// Its contents.
+    pub contents: Box<[u8]>,
+}
+
+/// All workers, as one of them sees them.
+#[derive(Debug)]
+pub struct Team {
+    own: WorkerId,
+    /// By worker; empty where each has a port of its own.
+    members: Vec<mpsc::Sender<Handed>>,
+    handed: mpsc::Receiver<Handed>,
+}
+
+/// What became of a datagram.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// It is for this worker, or nobody's.
+    Own,
+    /// Another worker gets it.
+    Handed,
+    /// Another worker would, but too many wait for it.
+    Lost,
+}
+
+impl Team {
+    /// Worker by worker, each with its view. They share nothing if `apart`.
+    pub fn of(count: usize, apart: bool) -> Vec<Self> {
+        let (members, queues): (Vec<_>, Vec<_>) =
+            (0..count).map(|_| mpsc::channel(WAITING_MAX)).unzip();
+        let view = |(own, handed)| Self {
+            own: WorkerId(own as u16),
+            members: match apart {
+                true => Vec::new(),
+                false => members.clone(),
+            },
+            handed,
+        };
+        queues.into_iter().enumerate().map(view).collect()
+    }
+
+    /// Whether the workers share a port.
+    pub(super) fn is_shared(&self) -> bool {
+        !self.members.is_empty()
+    }
+
+    /// Hands a datagram to the worker it is for.
+    pub(super) fn pass(&self, local: SocketAddr, remote: SocketAddr, contents: &[u8]) -> Fate {
+        if self.members.is_empty() {
+            return Fate::Own;
+        }
+        let owner = demux::worker_of(contents).filter(|owner| *owner != self.own);
+        let Some(member) = owner.and_then(|owner| self.members.get(usize::from(owner.0))) else {
+            return Fate::Own;
+        };
+        let handed = Handed {
+            local,
+            remote,
+            contents: contents.into(),
+        };
+        match member.try_send(handed) {
+            Ok(()) => Fate::Handed,
+            Err(_) => Fate::Lost,
+        }
+    }
+
+    /// What others have handed to this one.
+    pub(super) fn handed(&mut self) -> &mut mpsc::Receiver<Handed> {
+        &mut self.handed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A binding request for a peer with that fragment.
+    fn check(ufrag: &str) -> Vec<u8> {
+        let mut message = vec![0; 20];
+        message.extend([0x00, 0x06, 0, ufrag.len() as u8]);
+        message.extend(ufrag.as_bytes());
+        message.resize(message.len().next_multiple_of(4), 0);
+        message
+    }
+
+    fn pass(team: &Team, contents: &[u8]) -> Fate {
+        let address = SocketAddr::from(([127, 0, 0, 1], 9));
+        team.pass(address, address, contents)
+    }
+
+    #[test]
+    fn a_check_goes_to_the_worker_it_names_and_nothing_else_does() {
+        let mut team = Team::of(2, false);
+        let second = check("01abcd:efgh");
+        assert_eq!(pass(&team[0], &second), Fate::Handed);
+        assert_eq!(&*team[1].handed().try_recv().unwrap().contents, &second);
+        assert_eq!(pass(&team[1], &second), Fate::Own);
+        assert_eq!(pass(&team[0], &check("02abcd:efgh")), Fate::Own, "no such");
+        assert_eq!(pass(&team[0], &[128; 40]), Fate::Own, "media names nobody");
+        let apart = Team::of(2, true);
+        assert_eq!(pass(&apart[0], &second), Fate::Own);
+    }
+
+    #[test]
+    fn a_worker_that_is_flooded_loses_what_is_too_much() {
+        let team = Team::of(2, false);
+        let second = check("01abcd:efgh");
+        for _ in 0..WAITING_MAX {
+            assert_eq!(pass(&team[0], &second), Fate::Handed);
+        }
+        assert_eq!(pass(&team[0], &second), Fate::Lost);
+    }
+}
