@@ -30,8 +30,8 @@ use crate::metrics;
 use crate::signal::matrix::{self, Matrix};
 use crate::signal::{self, Doors, Stats, control, webhook};
 use crate::worker::report::Report;
-use crate::worker::{self, Handle, Setup};
-use media::Reach;
+use crate::worker::{self, Handle, Setup, tcp};
+use descriptors::Spare;
 
 /// Mails that wait for one worker. Signalling waits when it is full, and so do its clients.
 const MAILBOX: usize = 4096;
@@ -137,6 +137,9 @@ fn remedy(what: &str, kind: io::ErrorKind) -> &'static str {
     use io::ErrorKind::{AddrInUse, AddrNotAvailable, PermissionDenied};
     match (kind, what) {
         (AddrInUse, "media") => "stop the program that uses the port or change media.port",
+        (AddrInUse, "media over TCP") => {
+            "stop the program that uses the port or change media.tcp_port"
+        }
         (AddrInUse, "metrics") => "stop the program that uses the port or change metrics.listen",
         (AddrInUse, _) => "stop the program that uses the port or change http.listen",
         (AddrNotAvailable, "media") => {
@@ -197,11 +200,11 @@ async fn live(mut config: Arc<Config>, mut asked: mpsc::Receiver<()>) -> Result<
     let listeners = Listeners::bind(&config).await?;
     listeners.announce();
     let taken = listeners.descriptors() + metrics::CONNECTIONS_MAX;
-    let flows = descriptors::flows(&config, limit, taken);
-    let taken = taken + flows;
+    let spare = Spare::of(&config, limit, taken);
+    let taken = taken + spare.flows + spare.tcp;
     let http = &mut Arc::make_mut(&mut config).http;
     http.connections = descriptors::connections(http.connections, limit, taken);
-    let mut daemon = Daemon::start(config, listeners, flows)?;
+    let mut daemon = Daemon::start(config, listeners, spare)?;
     let cause = tokio::select! {
         _ = asked.recv() => Ok(()),
         () = daemon.worker_ended() => Err(Error::Worker),
@@ -222,6 +225,8 @@ struct Daemon {
     workers: Vec<Handle>,
     /// A task per worker that ends with it.
     watches: JoinSet<()>,
+    /// Takes media connections over TCP until the end.
+    _tcp: JoinSet<()>,
     signal: JoinHandle<()>,
     /// Ends when the workers have ended and the last event is delivered or given up.
     webhooks: JoinHandle<()>,
@@ -229,8 +234,8 @@ struct Daemon {
 }
 
 impl Daemon {
-    fn start(config: Arc<Config>, listeners: Listeners, flows: usize) -> Result<Self, Error> {
-        let count = listeners.media.len();
+    fn start(config: Arc<Config>, listeners: Listeners, spare: Spare) -> Result<Self, Error> {
+        let count = listeners.media.workers.len();
         let (posts, mailboxes): (Vec<_>, Vec<_>) =
             (0..count).map(|_| mpsc::channel(MAILBOX)).unzip();
         let limits = directory::Limits {
@@ -247,14 +252,22 @@ impl Daemon {
         let (posts, webhooks) = webhook::start(&config, &stats).map_err(Error::Webhook)?;
         let (events, listening) = Events::new(posts);
         let mut workers = Vec::new();
+        let members = listeners.media.workers.first();
+        let members = members
+            .map(|reach| reach.team.members())
+            .unwrap_or_default();
+        let addresses = listeners.media.tcp.iter().map(TcpListener::local_addr);
+        let local_tcp: Vec<_> = addresses.collect::<io::Result<_>>().map_err(Error::Start)?;
         let mut cores = cores(count).into_iter();
-        for (reach, mailbox) in listeners.media.into_iter().zip(mailboxes) {
+        for (reach, mailbox) in listeners.media.workers.into_iter().zip(mailboxes) {
             let setup = Setup {
                 id: WorkerId(workers.len() as u16),
                 sockets: reach.sockets,
                 told: reach.told,
+                local_tcp: local_tcp.clone(),
+                told_tcp: reach.told_tcp,
                 team: reach.team,
-                flows: flows / count.max(1),
+                flows: spare.flows / count.max(1),
                 buffers: media::buffers(&config),
                 limits: config.media_limits(),
                 mailbox,
@@ -265,10 +278,13 @@ impl Daemon {
         }
         let reports = || workers.iter().map(|worker| worker.reports.clone());
         drop(events);
+        let arrivals = Arc::new(tcp::Stats::default());
+        let tcp = media::serve_tcp(listeners.media.tcp, &members, spare.tcp, &arrivals);
         let (draining, stop) = watch::channel(false);
         let sources = metrics::Sources {
             workers: reports().collect(),
             signal: Arc::clone(&stats),
+            tcp: arrivals,
             draining: stop.clone(),
         };
         tokio::spawn(metrics::serve(listeners.metrics, sources));
@@ -291,6 +307,7 @@ impl Daemon {
             directory,
             workers,
             watches,
+            _tcp: tcp,
             signal,
             webhooks,
             draining,
@@ -362,8 +379,7 @@ struct Listeners {
     http: Vec<TcpListener>,
     metrics: TcpListener,
     control: Option<control::Listener>,
-    /// By worker.
-    media: Vec<Reach>,
+    media: media::Doors,
 }
 
 impl Listeners {
@@ -376,12 +392,14 @@ impl Listeners {
             http,
             metrics: listen("metrics", config.metrics.listen).await?,
             control: bind_control(config)?,
-            media: media::bind(config)?,
+            media: media::bind(config).await?,
         })
     }
 
     fn descriptors(&self) -> usize {
-        let media: usize = self.media.iter().map(|reach| reach.sockets.len()).sum();
+        let workers = self.media.workers.iter();
+        let media: usize = workers.map(|reach| reach.sockets.len()).sum();
+        let media = media + self.media.tcp.len();
         self.http.len() + 1 + control::CONNECTIONS_MAX + media
     }
 
@@ -499,7 +517,7 @@ mod tests {
     async fn the_end_of_a_worker_is_noticed() {
         let config = Arc::new(config().await);
         let listeners = Listeners::bind(&config).await.unwrap();
-        let mut daemon = Daemon::start(config, listeners, 0).unwrap();
+        let mut daemon = Daemon::start(config, listeners, Spare::default()).unwrap();
         let worker = daemon.workers.pop().unwrap();
         worker.stop().unwrap();
         let patience = Duration::from_secs(10);

@@ -82,6 +82,7 @@
 //! | media doesn't connect | `media/candidates.rs`, `media/demux.rs`, `media/peer.rs` |
 //! | a wrong address is told, or none | `config/interfaces.rs`, `daemon/media.rs` |
 //! | media is lost on a shared port only | `worker/flows.rs`, `worker/team.rs` |
+//! | media over TCP doesn't connect, or stops | `worker/tcp.rs`, `worker/streams.rs` |
 //! | a freeze when a tile is resized | `media/layers.rs` |
 //! | numbers jump, a decoder complains | `media/rewrite.rs`, `media/codec/` |
 //! | pictures too small, or flapping between sizes | `media/allocator.rs`, `media/estimator/` |

@@ -95,6 +95,10 @@ fn every_fault_names_line_key_and_remedy() {
             "2: [media] addresses: \"0.0.0.0\" stands for every address",
         ),
         (
+            "[media]\nport = 7881\nworkers = 2\ntcp_port = 7882\n",
+            "4: [media] tcp_port: 7882 is the number of a UDP port",
+        ),
+        (
             "[media]\nadvertise = [\"203.0.113.5:7882\"]\n",
             "2: [media] advertise: \"203.0.113.5:7882\" has a port; write the address alone",
         ),

@@ -90,6 +90,7 @@ const HOT_PATH: &[&str] = &[
     "worker/udp.rs",
     "worker/flows.rs",
     "worker/ready.rs",
+    "worker/streams.rs",
     "media/shard.rs",
     "media/demux.rs",
     "media/forwarding.rs",

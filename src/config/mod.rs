@@ -139,6 +139,8 @@ sections! {
         port: u16, 1, u16::MAX;
         /// Whether all workers share that port.
         single_port: bool;
+        /// Where media connections over TCP are taken; 0 for nowhere.
+        tcp_port: u16, 0, u16::MAX;
         /// Worker threads; 0 for one per core, see [`Media::worker_count`].
         workers: u16, 0, 1024;
         /// UDP receive buffer per socket.
@@ -326,20 +328,34 @@ impl Config {
                 codec at least, as in [\"vp8\", \"opus\"]";
             layers.refuse("rooms", "codecs", message.to_owned());
         }
+        self.media_relations(layers);
+    }
+
+    fn media_relations(&self, layers: &mut Layers) {
+        let Media {
+            port,
+            single_port,
+            tcp_port,
+            ..
+        } = self.media;
         let workers = self.media.worker_count();
-        let follow = !self.media.single_port;
-        if follow
-            && self
-                .media
-                .port
-                .checked_add(workers.saturating_sub(1))
-                .is_none()
-        {
+        let ports = match single_port {
+            true => 1,
+            false => workers,
+        };
+        let Some(last) = port.checked_add(ports.saturating_sub(1)) else {
             let message = format!(
-                "{workers} workers need a port each, and ports end at {}; take a lower first port or single_port = true",
+                "{workers} workers need a port each, and ports end at {}; take a lower first port \
+                 or single_port = true",
                 u16::MAX
             );
-            layers.refuse("media", "port", message);
+            return layers.refuse("media", "port", message);
+        };
+        // An address with port says what goes over it.
+        if (port..=last).contains(&tcp_port) {
+            let message =
+                format!("{tcp_port} is the number of a UDP port; {port} to {last} are taken");
+            layers.refuse("media", "tcp_port", message);
         }
     }
 

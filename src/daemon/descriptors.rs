@@ -24,23 +24,47 @@ pub fn raise_limit() -> usize {
 /// Network paths of a participant, on average: those its client checks, and those it had before.
 const PATHS: usize = 4;
 
-/// The sockets to allow for single participants, which only a shared media port needs: half of what
-/// is left of `limit` at most.
-pub fn flows(config: &Config, limit: usize, taken: usize) -> usize {
-    if !config.media.single_port {
-        return 0;
-    }
-    let wanted = config.limits.participants.saturating_mul(PATHS);
-    let left = limit.saturating_sub(taken).saturating_sub(RESERVE) / 2;
-    if left < wanted {
+/// Connections over TCP of a participant: one that carries media, and one that is about to.
+const TCP_PATHS: usize = 2;
+
+/// What single participants may have of their own, all of them together.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Spare {
+    /// Sockets on a shared media port.
+    pub flows: usize,
+    /// Media connections over TCP.
+    pub tcp: usize,
+}
+
+impl Spare {
+    /// What the configuration wants, up to half of what `taken` descriptors leave of `limit`.
+    pub fn of(config: &Config, limit: usize, taken: usize) -> Self {
+        let (media, participants) = (&config.media, config.limits.participants);
+        let wanted = |is_on: bool, each: usize| match is_on {
+            true => participants.saturating_mul(each),
+            false => 0,
+        };
+        let flows = wanted(media.single_port, PATHS);
+        let tcp = wanted(media.tcp_port != 0, TCP_PATHS);
+        let left = limit.saturating_sub(taken).saturating_sub(RESERVE) / 2;
+        let wanted = flows.saturating_add(tcp);
+        if wanted <= left {
+            return Self { flows, tcp };
+        }
         warn!(
             wanted,
             left,
-            "media.single_port needs more file descriptors than their limit allows; raise the \
-             limit (LimitNOFILE= in the systemd unit, else ulimit -n) or lower limits.participants"
+            "media.single_port and media.tcp_port may need more file descriptors than their limit \
+             allows; raise the limit (LimitNOFILE= in the systemd unit, else ulimit -n) or lower \
+             limits.participants"
         );
+        // Each gets its share.
+        let share = |of: usize| (left as u128 * of as u128 / wanted as u128) as usize;
+        Self {
+            flows: share(flows),
+            tcp: share(tcp),
+        }
     }
-    wanted.min(left)
 }
 
 /// The connections of clients to allow when `wanted` are configured and `taken` descriptors of

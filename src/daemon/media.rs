@@ -2,13 +2,27 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinSet;
 use tracing::{info, warn};
 
-use super::Error;
+use super::{Error, listen};
 use crate::config::Config;
-use crate::worker::team::Team;
+use crate::worker::tcp;
+use crate::worker::team::{Handed, Team};
 use crate::worker::udp::{Bound, Buffers};
+
+/// What media comes in by.
+#[derive(Debug)]
+pub struct Doors {
+    /// By worker.
+    pub workers: Vec<Reach>,
+    /// For connections of participants of all of them.
+    pub tcp: Vec<TcpListener>,
+}
 
 /// What one worker is reached by.
 #[derive(Debug)]
@@ -17,12 +31,14 @@ pub struct Reach {
     pub sockets: Vec<Bound>,
     /// Where its clients are to send.
     pub told: Vec<SocketAddr>,
+    /// Where its clients are to connect to.
+    pub told_tcp: Vec<SocketAddr>,
     /// The other workers.
     pub team: Team,
 }
 
 /// Binds the sockets of all workers.
-pub fn bind(config: &Config) -> Result<Vec<Reach>, Error> {
+pub async fn bind(config: &Config) -> Result<Doors, Error> {
     let addresses = config.media.local_addresses().map_err(Error::Start)?;
     if addresses.is_empty() {
         return Err(Error::NoAddress);
@@ -56,7 +72,15 @@ pub fn bind(config: &Config) -> Result<Vec<Reach>, Error> {
             wanted, "small receive buffer; raise net.core.rmem_max or bursts are lost"
         );
     }
-    Ok(media)
+    let mut tcp = Vec::new();
+    for ip in addresses.iter().filter(|_| config.media.tcp_port != 0) {
+        let address = SocketAddr::new(*ip, config.media.tcp_port);
+        tcp.push(listen("media over TCP", address).await?);
+    }
+    Ok(Doors {
+        workers: media,
+        tcp,
+    })
 }
 
 fn bind_worker(
@@ -76,9 +100,18 @@ fn bind_worker(
     };
     Ok(Reach {
         sockets,
-        told: told.iter().map(|ip| SocketAddr::new(*ip, port)).collect(),
+        told: with_port(told, port),
+        told_tcp: match config.media.tcp_port {
+            0 => Vec::new(),
+            port => with_port(told, port),
+        },
         team,
     })
+}
+
+fn with_port(addresses: &[IpAddr], port: u16) -> Vec<SocketAddr> {
+    let addresses = addresses.iter();
+    addresses.map(|ip| SocketAddr::new(*ip, port)).collect()
 }
 
 /// The sizes of kernel buffers that are asked for.
@@ -120,8 +153,8 @@ fn warn_of_missing_family(local: &[IpAddr], told: &[IpAddr]) {
 }
 
 /// Tells the operator.
-pub fn announce(media: &[Reach]) {
-    for (worker, reach) in media.iter().enumerate() {
+pub fn announce(media: &Doors) {
+    for (worker, reach) in media.workers.iter().enumerate() {
         for bound in &reach.sockets {
             info!(address = %bound.local(), worker, "listening for media");
         }
@@ -133,4 +166,25 @@ pub fn announce(media: &[Reach]) {
             info!(%address, worker, "advertising for media");
         }
     }
+    for listener in &media.tcp {
+        if let Ok(address) = listener.local_addr() {
+            info!(%address, "listening for media over TCP");
+        }
+    }
+}
+
+/// Takes connections over TCP for the workers. Ends with what is given back.
+pub fn serve_tcp(
+    listeners: Vec<TcpListener>,
+    members: &[mpsc::Sender<Handed>],
+    places: usize,
+    stats: &Arc<tcp::Stats>,
+) -> JoinSet<()> {
+    let places = Arc::new(Semaphore::new(places.min(Semaphore::MAX_PERMITS)));
+    let mut tasks = JoinSet::new();
+    for listener in listeners {
+        let (members, places) = (members.to_vec(), Arc::clone(&places));
+        tasks.spawn(tcp::serve(listener, members, places, Arc::clone(stats)));
+    }
+    tasks
 }

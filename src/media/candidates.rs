@@ -7,10 +7,11 @@
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 
-use str0m::IceCreds;
+use str0m::error::IceError;
+use str0m::net::{Protocol, TcpType};
+use str0m::{Candidate, IceCreds};
 
-use super::demux;
-use crate::ids::WorkerId;
+use super::{ShardConfig, demux};
 
 /// Where a shard is reached.
 #[derive(Debug)]
@@ -19,32 +20,60 @@ pub struct Candidates {
     prefix: String,
     /// Where its worker receives.
     local: Vec<SocketAddr>,
+    /// Where its worker takes TCP connections.
+    local_tcp: Vec<SocketAddr>,
     /// Lines of SDP.
     lines: String,
 }
 
 impl Candidates {
-    /// For a worker that receives on `local`, and whose clients are to send to `told`.
-    pub fn new(worker: WorkerId, local: &[SocketAddr], told: &[SocketAddr]) -> Self {
+    /// Those of a shard.
+    pub fn new(config: &ShardConfig) -> Self {
         let mut lines = String::new();
-        for (place, address) in told.iter().enumerate() {
-            let priority = priority(address, place);
-            let (number, ip, port) = (place + 1, address.ip(), address.port());
+        let udp = config.told.iter().map(|address| (address, Protocol::Udp));
+        let tcp = config
+            .told_tcp
+            .iter()
+            .map(|address| (address, Protocol::Tcp));
+        for (number, (address, protocol)) in udp.chain(tcp).enumerate() {
+            let priority = priority(address, protocol, number);
+            let (ip, port) = (address.ip(), address.port());
+            // Clients connect, never we (RFC 6544 section 4.5).
+            let role = match protocol {
+                Protocol::Udp => "",
+                _ => " tcptype passive",
+            };
             let _ = write!(
                 lines,
-                "a=candidate:{number} 1 udp {priority} {ip} {port} typ host\r\n"
+                "a=candidate:{} 1 {protocol} {priority} {ip} {port} typ host{role}\r\n",
+                number + 1
             );
         }
         Self {
-            prefix: demux::worker_prefix(worker),
-            local: local.to_owned(),
+            prefix: demux::worker_prefix(config.worker),
+            local: config.local.clone(),
+            local_tcp: config.local_tcp.clone(),
             lines,
         }
     }
 
-    /// Where its worker receives.
-    pub fn local(&self) -> &[SocketAddr] {
-        &self.local
+    /// What str0m is to know: where its worker receives.
+    pub fn local(&self) -> impl Iterator<Item = Result<Candidate, IceError>> {
+        let udp = |address: &SocketAddr| Candidate::host(*address, Protocol::Udp);
+        let tcp = |address: &SocketAddr| {
+            let passive = Candidate::builder().tcp().host(*address);
+            passive.tcptype(TcpType::Passive).build()
+        };
+        let local_tcp = self.local_tcp.iter().map(tcp);
+        self.local.iter().map(udp).chain(local_tcp)
+    }
+
+    /// What goes over one of our addresses.
+    pub fn protocol(&self, local: SocketAddr) -> Protocol {
+        match self.local_tcp.contains(&local) {
+            true => Protocol::Tcp,
+            false => Protocol::Udp,
+        }
     }
 
     /// Credentials whose fragment names the worker, in place of `drawn` if that doesn't.
@@ -81,23 +110,31 @@ impl Candidates {
 }
 
 /// The priority of a host candidate (RFC 8445 section 5.1.2.1). IPv6 comes before IPv4, which has
-/// more NATs on its way, and by turns after it (RFC 8421).
-fn priority(address: &SocketAddr, place: usize) -> u32 {
-    const HOST: u32 = 126;
+/// more NATs on its way, and by turns after it (RFC 8421). TCP comes last, as in browsers.
+fn priority(address: &SocketAddr, protocol: Protocol, place: usize) -> u32 {
     const COMPONENT: u32 = 1;
+    let kind = match protocol {
+        Protocol::Udp => 126,
+        _ => 90,
+    };
     let family = u32::from(address.is_ipv4());
     let preference = 65_535 - (2 * place as u32 + family).min(65_535);
-    HOST << 24 | preference << 8 | (256 - COMPONENT)
+    kind << 24 | preference << 8 | (256 - COMPONENT)
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::call;
     use super::*;
+    use crate::ids::WorkerId;
 
     #[test]
     fn clients_are_told_other_addresses_than_str0m_knows() {
         let told = ["203.0.113.5:7882", "[2001:db8::5]:7882"].map(|it| it.parse().unwrap());
-        let candidates = Candidates::new(WorkerId(37), &[], &told);
+        let mut config = call::config();
+        (config.worker, config.told) = (WorkerId(37), told.to_vec());
+        config.told_tcp = vec!["203.0.113.5:7881".parse().unwrap()];
+        let candidates = Candidates::new(&config);
         let shown = candidates.replace(
             "v=0\r\nm=audio 9 X 0\r\na=candidate:77 1 udp 5 10.0.0.5 7882 typ host ufrag abc\r\n\
              a=candidate:78 1 udp 4 10.0.0.6 7882 typ host ufrag abc\r\na=mid:0\r\n\
@@ -108,6 +145,7 @@ mod tests {
             "v=0\r\nm=audio 9 X 0\r\n\
              a=candidate:1 1 udp 2130706175 203.0.113.5 7882 typ host\r\n\
              a=candidate:2 1 udp 2130705919 2001:db8::5 7882 typ host\r\n\
+             a=candidate:3 1 tcp 1526725631 203.0.113.5 7881 typ host tcptype passive\r\n\
              a=mid:0\r\nm=video 9 X 0\r\na=ice-ufrag:11abc\r\na=ice-ufrag:11abc\r\na=mid:1\r\n"
         );
         for line in shown.lines().filter_map(|line| line.strip_prefix("a=")) {
@@ -121,9 +159,10 @@ mod tests {
     fn priorities_differ_and_ipv6_comes_first() {
         let four = "192.0.2.1:1".parse().unwrap();
         let six = "[2001:db8::1]:1".parse().unwrap();
-        assert!(priority(&six, 0) > priority(&four, 0));
-        assert!(priority(&four, 0) > priority(&six, 1));
-        assert!(priority(&six, usize::MAX >> 8) >= HOST_LEAST);
+        assert!(priority(&six, Protocol::Udp, 0) > priority(&four, Protocol::Udp, 0));
+        assert!(priority(&four, Protocol::Udp, 0) > priority(&six, Protocol::Udp, 1));
+        assert!(priority(&six, Protocol::Tcp, 0) < HOST_LEAST);
+        assert!(priority(&six, Protocol::Udp, 99_999) >= HOST_LEAST);
     }
 
     const HOST_LEAST: u32 = 126 << 24;

@@ -61,13 +61,15 @@ pub enum Dropped {
     HandOverFull,
     /// No socket could be opened for a participant on a shared port: what it sends may not arrive.
     NoSocket,
+    /// Too much waits for a connection over TCP, or it is gone.
+    TcpQueueFull,
     /// A peer that already ended.
     PeerGone,
 }
 
 impl Dropped {
     /// All of them, in the order of the enum.
-    pub const ALL: [Dropped; 27] = [
+    pub const ALL: [Dropped; 28] = [
         Self::UnknownAddress,
         Self::StunInvalid,
         Self::NotMedia,
@@ -94,6 +96,7 @@ impl Dropped {
         Self::DataQueueFull,
         Self::HandOverFull,
         Self::NoSocket,
+        Self::TcpQueueFull,
         Self::PeerGone,
     ];
 
@@ -126,6 +129,7 @@ impl Dropped {
             Self::DataQueueFull => "data_queue_full",
             Self::HandOverFull => "hand_over_full",
             Self::NoSocket => "no_socket",
+            Self::TcpQueueFull => "tcp_queue_full",
             Self::PeerGone => "peer_gone",
         }
     }

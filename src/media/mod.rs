@@ -120,6 +120,11 @@ pub struct ShardConfig {
     /// The addresses clients are told to send to; they become the ICE candidates. The same, unless
     /// there is a NAT between.
     pub told: Vec<SocketAddr>,
+    /// The addresses this shard's worker takes TCP connections on, none of them one of `local`: an
+    /// address says what goes over it.
+    pub local_tcp: Vec<SocketAddr>,
+    /// The addresses clients are told to connect to.
+    pub told_tcp: Vec<SocketAddr>,
     /// Which worker this is: the ICE user names of its peers begin with it.
     pub worker: WorkerId,
     /// The start of time.
@@ -144,6 +149,8 @@ pub enum Input<'a> {
     },
     /// A command from signalling.
     Command(Command),
+    /// A TCP connection is over: what comes from there next may be somebody else's.
+    Closed(Pair),
     /// Time has passed; due when a deadline from [`Output::Timeout`] is reached.
     Timeout,
 }

@@ -142,9 +142,8 @@ impl Peer {
             config = config.set_local_ice_credentials(own);
         }
         let (mut rtc, keys) = dtls::capture(|| config.build(now));
-        for address in candidates.local() {
-            let candidate = Candidate::host(*address, Protocol::Udp).map_err(|_| PeerDead)?;
-            rtc.add_local_candidate(candidate);
+        for candidate in candidates.local() {
+            rtc.add_local_candidate(candidate.map_err(|_| PeerDead)?);
         }
         Ok(Self {
             rtc,
@@ -249,8 +248,9 @@ impl Peer {
         remote: SocketAddr,
         datagram: &[u8],
     ) -> Result<(), Unaccepted> {
-        let receive = Receive::new(Protocol::Udp, remote, local, datagram)
-            .map_err(|_| Unaccepted::Datagram)?;
+        let protocol = self.candidates.protocol(local);
+        let receive =
+            Receive::new(protocol, remote, local, datagram).map_err(|_| Unaccepted::Datagram)?;
         match self.rtc.handle_input(Input::Receive(now, receive)) {
             Ok(()) => Ok(()),
             Err(_) if self.rtc.is_alive() => Err(Unaccepted::Datagram),

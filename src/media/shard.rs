@@ -187,7 +187,7 @@ impl Shard {
         Self {
             core: Core {
                 rng: fastrand::Rng::with_seed(config.seed),
-                candidates: Arc::new(Candidates::new(config.worker, &config.local, &config.told)),
+                candidates: Arc::new(Candidates::new(&config)),
                 config,
                 counters: Counters::default(),
                 crypto,
@@ -221,6 +221,7 @@ impl Shard {
                 self.on_datagram(now, local, remote, contents);
             }
             Input::Command(command) => self.on_command(now, command),
+            Input::Closed(pair) => self.on_closed(pair),
             Input::Timeout => self.on_timeout(now),
         }
     }
@@ -325,6 +326,19 @@ impl Shard {
             }
             room.datagram(core, place, (local, remote), class, contents, now);
         });
+    }
+
+    fn on_closed(&mut self, pair: Pair) {
+        let Some(Place { peer, connection }) = self.core.demux.by_pair(pair) else {
+            return;
+        };
+        self.core.demux.release(pair, Place { peer, connection });
+        let room = self.rooms.get_mut(peer.room.0 as usize);
+        let slot = peer.participant as usize;
+        if let Some(participant) = room.and_then(|room| room.participants.get_mut(slot)) {
+            let known = participant.pairs_of(connection);
+            known.retain(|known| *known != pair);
+        }
     }
 
     fn on_command(&mut self, now: Instant, command: Command) {

@@ -13,6 +13,7 @@ use crate::media::counters::{Counters, Dropped};
 use crate::media::message::LeaveReason;
 use crate::signal::Stats;
 use crate::worker::report::{Report, Tally};
+use crate::worker::tcp;
 
 const KINDS: [&str; 2] = ["audio", "video"];
 const SUITES: [&str; 3] = [
@@ -22,7 +23,7 @@ const SUITES: [&str; 3] = [
 ];
 
 /// All families, from the last report of each worker and from signalling.
-pub fn families(reports: &[Report], signal: &Stats) -> Vec<MetricFamily> {
+pub fn families(reports: &[Report], signal: &Stats, tcp: &tcp::Stats) -> Vec<MetricFamily> {
     let mut shard = Counters::default();
     let mut worker = Tally::default();
     for report in reports {
@@ -36,7 +37,7 @@ pub fn families(reports: &[Report], signal: &Stats) -> Vec<MetricFamily> {
     page.repair(&shard);
     page.data(&shard);
     page.worker(&worker);
-    page.ports(&worker);
+    page.ports(&worker, tcp);
     page.load(reports);
     page.signal(signal);
     page.servers(signal, &worker);
@@ -515,7 +516,11 @@ mod tests {
 
     fn text(reports: &[Report]) -> String {
         prometheus::TextEncoder::new()
-            .encode_to_string(&families(reports, &Stats::default()))
+            .encode_to_string(&families(
+                reports,
+                &Stats::default(),
+                &tcp::Stats::default(),
+            ))
             .expect("families are well formed")
     }
 
@@ -541,7 +546,7 @@ mod tests {
             .lines()
             .filter_map(|line| line.strip_prefix("| `")?.split(['`', '{']).next())
             .collect();
-        let families = families(&[report()], &Stats::default());
+        let families = families(&[report()], &Stats::default(), &tcp::Stats::default());
         let exposed: Vec<&str> = families.iter().map(|family| family.name()).collect();
         for name in &exposed {
             assert!(
@@ -559,7 +564,7 @@ mod tests {
 
     #[test]
     fn names_follow_the_conventions() {
-        for family in families(&[report()], &Stats::default()) {
+        for family in families(&[report()], &Stats::default(), &tcp::Stats::default()) {
             let name = family.name();
             let total = name.ends_with("_total");
             assert_eq!(

@@ -32,6 +32,7 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::signal::Stats;
 use crate::worker::report::Report;
+use crate::worker::tcp;
 
 /// Connections at a time; more wait in the kernel's backlog. Each is short, so that somebody who
 /// opens them to keep the health checks out has to open hundreds per second.
@@ -58,6 +59,8 @@ pub struct Sources {
     pub workers: Vec<watch::Receiver<Report>>,
     /// What signalling counts.
     pub signal: Arc<Stats>,
+    /// What is counted of TCP connections that no worker got.
+    pub tcp: Arc<tcp::Stats>,
     /// Whether the daemon is stopping.
     pub draining: watch::Receiver<bool>,
 }
@@ -130,7 +133,11 @@ impl Page {
         }
         let reports: Vec<Report> = self.sources.reports().collect();
         let text = TextEncoder::new()
-            .encode_to_string(&exposition::families(&reports, &self.sources.signal))
+            .encode_to_string(&exposition::families(
+                &reports,
+                &self.sources.signal,
+                &self.sources.tcp,
+            ))
             .expect("every family has a name and a metric");
         let text = Bytes::from(text);
         *made = Some((now, text.clone()));
@@ -188,6 +195,7 @@ mod tests {
         let sources = Sources {
             workers: vec![reports],
             signal: Arc::default(),
+            tcp: Arc::default(),
             draining,
         };
         tokio::spawn(serve(listener, sources));
@@ -218,6 +226,7 @@ mod tests {
         let sources = Sources {
             workers: Vec::new(),
             signal: Arc::default(),
+            tcp: Arc::default(),
             draining,
         };
         let stats = Arc::clone(&sources.signal);
@@ -246,6 +255,7 @@ mod tests {
             sources: Sources {
                 workers: vec![reports],
                 signal: Arc::default(),
+                tcp: Arc::default(),
                 draining,
             },
             made: Mutex::new(None),

@@ -122,6 +122,8 @@ impl Meeting {
             },
             local: vec![SHARD],
             told: vec![SHARD],
+            local_tcp: Vec::new(),
+            told_tcp: Vec::new(),
             worker: WorkerId(0),
             now,
             unix: UNIX,

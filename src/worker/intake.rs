@@ -8,10 +8,11 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use super::team::{Fate, Handed};
+use super::team::{Connection, Datagram, Fate, Handed};
 use super::{TURN_TIME_MAX, Worker};
 use crate::media::Input;
 use crate::media::counters::Dropped;
+use crate::media::demux::Pair;
 
 /// Receive calls of one turn and socket. What is left stays in the kernel's buffer and comes in
 /// the next turn, after mail and timers had theirs; counted as a cut turn.
@@ -21,7 +22,10 @@ const BATCHES_PER_TURN: usize = 8;
 /// turn; counted as a cut turn.
 const FLOWS_PER_TURN: usize = 256;
 
-/// Datagrams of other workers taken in one turn; the rest waits where it is.
+/// TCP connections looked at in one turn; the rest comes in the next. Counted as a cut turn.
+const STREAMS_PER_TURN: usize = 256;
+
+/// What others have received, taken in one turn; the rest waits where it is.
 const HANDED_PER_TURN: usize = 64;
 
 impl Worker {
@@ -76,12 +80,8 @@ impl Worker {
             self.tally.bytes_in += contents.len() as u64;
             match self.team.pass(local, remote, contents) {
                 Fate::Own => {
-                    let input = Input::Datagram {
-                        local,
-                        remote,
-                        contents,
-                    };
-                    self.shard.handle(now, input);
+                    let pair = Pair { local, remote };
+                    self.shard.handle(now, datagram(pair, contents));
                 }
                 Fate::Handed => self.tally.handed_over += 1,
                 Fate::Lost => self.shard.count_drop(Dropped::HandOverFull),
@@ -94,18 +94,46 @@ impl Worker {
         }
     }
 
-    /// Takes in what other workers have received for this one.
+    /// Reads what TCP connections have, and sends what they have room for, within the bounds of a
+    /// turn.
+    pub(super) fn serve_streams(&mut self, start: Instant) {
+        for _ in 0..STREAMS_PER_TURN {
+            let now = Instant::now();
+            let (shard, tally) = (&mut self.shard, &mut self.tally);
+            let turned = self.streams.turn(now, |pair, contents| {
+                tally.tcp_frames_in += 1;
+                shard.handle(now, datagram(pair, contents));
+            });
+            match turned {
+                None => return,
+                Some(None) => {}
+                Some(Some(over)) => self.shard.handle(now, Input::Closed(over)),
+            }
+            self.drain(now);
+            if now.saturating_duration_since(start) >= TURN_TIME_MAX {
+                break;
+            }
+        }
+        self.tally.turns_cut += 1;
+    }
+
+    /// Takes in what others have received for this worker.
     pub(super) fn take_handed(&mut self, first: Handed) {
         let mut handed = first;
         for taken in 1.. {
             let now = Instant::now();
-            let input = Input::Datagram {
-                local: handed.local,
-                remote: handed.remote,
-                contents: &handed.contents,
-            };
-            self.shard.handle(now, input);
-            self.drain(now);
+            match handed {
+                Handed::Datagram(Datagram {
+                    local,
+                    remote,
+                    contents,
+                }) => {
+                    let pair = Pair { local, remote };
+                    self.shard.handle(now, datagram(pair, &contents));
+                    self.drain(now);
+                }
+                Handed::Connection(connection) => self.welcome(connection, now),
+            }
             if taken == HANDED_PER_TURN {
                 return;
             }
@@ -114,5 +142,31 @@ impl Worker {
                 Err(_) => return,
             }
         }
+    }
+
+    /// Keeps a TCP connection if its first frame proves that a participant is there.
+    fn welcome(&mut self, mut connection: Connection, now: Instant) {
+        let pair = connection.pair;
+        let first = std::mem::take(&mut connection.first);
+        // One with the same addresses is over, even if its end is yet to be read.
+        self.shard.handle(now, Input::Closed(pair));
+        if self.streams.open(connection, now).is_err() {
+            self.tally.tcp_refused += 1;
+            return;
+        }
+        self.shard.handle(now, datagram(pair, &first));
+        self.drain(now);
+        match self.streams.close_unproven(pair) {
+            true => self.tally.tcp_refused += 1,
+            false => self.tally.tcp_connections += 1,
+        }
+    }
+}
+
+fn datagram(pair: Pair, contents: &[u8]) -> Input<'_> {
+    Input::Datagram {
+        local: pair.local,
+        remote: pair.remote,
+        contents,
     }
 }

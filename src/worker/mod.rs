@@ -26,6 +26,8 @@ mod flows;
 mod intake;
 mod ready;
 pub mod report;
+mod streams;
+pub mod tcp;
 pub mod team;
 pub mod udp;
 
@@ -54,6 +56,7 @@ use crate::media::message::{Command, Notice, SignalEnd};
 use crate::media::{Input, Limits, Output, Shard, ShardConfig};
 use flows::{Flows, Unopened};
 use report::{Report, Tally};
+use streams::Streams;
 use team::{Handed, Team};
 use udp::{Batch, Bound, Buffers, Socket};
 
@@ -79,6 +82,10 @@ pub struct Setup {
     pub sockets: Vec<Bound>,
     /// The addresses clients are told to send to.
     pub told: Vec<SocketAddr>,
+    /// The addresses connections over TCP are taken on, outside the worker.
+    pub local_tcp: Vec<SocketAddr>,
+    /// The addresses clients are told to connect to.
+    pub told_tcp: Vec<SocketAddr>,
     /// The other workers, where they share its port.
     pub team: Team,
     /// Sockets for single participants it may have beside, for a shared port.
@@ -168,6 +175,7 @@ struct Worker {
     shard: Shard,
     sockets: Vec<Socket>,
     flows: Flows,
+    streams: Streams,
     team: Team,
     batch: Batch,
     mailbox: mpsc::Receiver<Mail>,
@@ -199,6 +207,8 @@ impl Worker {
             limits: setup.limits,
             local: sockets.iter().map(Socket::local).collect(),
             told: setup.told,
+            local_tcp: setup.local_tcp,
+            told_tcp: setup.told_tcp,
             worker: setup.id,
             now,
             // A clock before 1970 is wrong anyway; zero then is as good as any.
@@ -212,6 +222,7 @@ impl Worker {
             shard,
             sockets,
             flows: Flows::new(setup.flows, setup.buffers),
+            streams: Streams::new(),
             team: setup.team,
             batch: Batch::new(),
             mailbox: setup.mailbox,
@@ -257,6 +268,7 @@ impl Worker {
                 wake.packets |= socket.poll_readable(cx);
             }
             wake.packets |= self.flows.poll_readable(cx);
+            wake.packets |= self.streams.poll_ready(cx);
             if let Poll::Ready(handed) = self.team.handed().poll_recv(cx) {
                 wake.handed = handed;
             }
@@ -284,6 +296,7 @@ impl Worker {
                 self.receive(index, start);
             }
             self.receive_flows(start);
+            self.serve_streams(start);
         }
         if let Some(handed) = wake.handed {
             self.tally.wakes_handed += 1;
@@ -369,18 +382,17 @@ impl Worker {
         for _ in 0..OUTPUTS_PER_DRAIN {
             match self.shard.poll() {
                 Output::Transmit(transmit) => {
-                    let socket = self
-                        .sockets
-                        .iter()
-                        .find(|socket| socket.local() == transmit.local)
-                        .or(self.sockets.first());
-                    let sent = socket.map(|socket| socket.send(&transmit));
-                    let sent = sent.unwrap_or_default();
+                    let mut sockets = self.sockets.iter();
+                    let udp = sockets.find(|socket| socket.local() == transmit.local);
+                    let (sent, reason) = match udp {
+                        Some(socket) => (socket.send(&transmit), Dropped::SendFailed),
+                        None => (self.streams.send(&transmit), Dropped::TcpQueueFull),
+                    };
                     self.tally.datagrams_out += sent.datagrams;
                     self.tally.bytes_out += sent.bytes;
                     self.tally.send_batches += sent.batches;
                     for _ in 0..sent.lost {
-                        self.shard.count_drop(Dropped::SendFailed);
+                        self.shard.count_drop(reason);
                     }
                 }
                 Output::Notice(session, notice) => self.notify(session, notice),
@@ -394,7 +406,10 @@ impl Worker {
                 }
                 Output::Event(event) => self.publish(event),
                 Output::Reached(pair) => self.reached(pair),
-                Output::Forgotten(pair) => self.flows.close(pair),
+                Output::Forgotten(pair) => {
+                    self.flows.close(pair);
+                    self.streams.close(pair);
+                }
                 Output::Timeout(deadline) => {
                     // Nothing is due in an empty shard; the next look is the one of the report.
                     self.deadline = deadline.unwrap_or(self.reported + report::INTERVAL);
@@ -408,6 +423,10 @@ impl Worker {
     /// A participant has proved to be there: on a shared port what comes from there has to come to
     /// this worker.
     fn reached(&mut self, pair: Pair) {
+        let is_udp = self.sockets.iter().any(|it| it.local() == pair.local);
+        if !is_udp {
+            return self.streams.prove(pair);
+        }
         if !self.team.is_shared() {
             return;
         }
@@ -448,6 +467,9 @@ impl Worker {
     }
 
     fn report(&mut self, now: Instant) {
+        for pair in self.streams.close_idle(now) {
+            self.shard.handle(now, Input::Closed(pair));
+        }
         let wall = now.saturating_duration_since(self.reported);
         let load = self.busy.as_secs_f64() / wall.as_secs_f64().max(1e-9);
         self.busy = Duration::ZERO;
@@ -457,6 +479,7 @@ impl Worker {
             shard: self.shard.counters(),
             worker: Tally {
                 flows: self.flows.len() as u64,
+                streams: self.streams.len() as u64,
                 ..self.tally.clone()
             },
             load: load.min(1.0),

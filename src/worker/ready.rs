@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 /// The knocks of all sockets of a kind.
 pub(super) struct Ready {
     /// Without a bound of its own: a socket knocks once for each time it is armed, so there are no
-    /// more than there were sockets.
+    /// more than two for each, one for reading and one for writing.
     knocks: mpsc::UnboundedReceiver<usize>,
     door: mpsc::UnboundedSender<usize>,
     /// Those that were heard.

@@ -42,7 +42,7 @@ pub struct Tally {
     pub wakes_packets: u64,
     /// Turns with mail.
     pub wakes_mail: u64,
-    /// Turns with something from another worker.
+    /// Turns with something from the door or another worker.
     pub wakes_handed: u64,
     /// Turns at a deadline.
     pub wakes_timer: u64,
@@ -68,6 +68,14 @@ pub struct Tally {
     pub handed_over: u64,
     /// Sockets of single participants. Gauge.
     pub flows: u64,
+    /// TCP connections that were kept.
+    pub tcp_connections: u64,
+    /// TCP connections whose first frame was not what a participant here sends.
+    pub tcp_refused: u64,
+    /// Frames that came over TCP.
+    pub tcp_frames_in: u64,
+    /// TCP connections. Gauge.
+    pub streams: u64,
     /// Batch received to copies sent, per copy.
     pub forward_delay_seconds: Histogram,
 }
@@ -90,6 +98,10 @@ impl Default for Tally {
             events_lost: 0,
             handed_over: 0,
             flows: 0,
+            tcp_connections: 0,
+            tcp_refused: 0,
+            tcp_frames_in: 0,
+            streams: 0,
             forward_delay_seconds: Histogram::new(FORWARD_BOUNDS),
         }
     }
@@ -113,6 +125,10 @@ impl Tally {
         self.events_lost += other.events_lost;
         self.handed_over += other.handed_over;
         self.flows += other.flows;
+        self.tcp_connections += other.tcp_connections;
+        self.tcp_refused += other.tcp_refused;
+        self.tcp_frames_in += other.tcp_frames_in;
+        self.streams += other.streams;
         self.forward_delay_seconds.add(&other.forward_delay_seconds);
     }
 }

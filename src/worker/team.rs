@@ -1,22 +1,44 @@
-//! What workers hand to each other where they share a port: the first checks of a client, which the
-//! kernel gives to any of them. The user name in a check says whose it is.
+//! What workers are handed: TCP connections, and where they share a UDP port the first checks of a
+//! client, which the kernel gives to any of them. The user name in a check says whose it is.
 //!
-//! Only checks pass here, and only until their pair of addresses has a socket of its own
+//! Of datagrams only checks pass here, and only until their pair of addresses has a socket of its own
 //! (`flows.rs`): once people are connected, nothing does.
 
 use std::net::SocketAddr;
 
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use crate::ids::WorkerId;
-use crate::media::demux;
+use crate::media::demux::{self, Pair};
 
 /// What waits for one worker. Clients repeat their checks, so more would only be older ones.
 pub const WAITING_MAX: usize = 1024;
 
-/// A datagram that came to another worker.
+/// What a worker is handed.
 #[derive(Debug)]
-pub struct Handed {
+pub enum Handed {
+    /// A datagram that came to another worker.
+    Datagram(Datagram),
+    /// A connection that was taken at the door (`tcp.rs`).
+    Connection(Connection),
+}
+
+/// A TCP connection for a participant of this worker, or so its first frame says.
+#[derive(Debug)]
+pub struct Connection {
+    /// Doesn't block.
+    pub stream: std::net::TcpStream,
+    /// Its ends.
+    pub pair: Pair,
+    /// What came in its first frame.
+    pub first: Box<[u8]>,
+    /// Counts as long as it is open.
+    pub place: OwnedSemaphorePermit,
+}
+
+/// A datagram with its addresses.
+#[derive(Debug)]
+pub struct Datagram {
     /// The address it was received on.
     pub local: SocketAddr,
     /// Where it came from.
@@ -29,8 +51,10 @@ pub struct Handed {
 #[derive(Debug)]
 pub struct Team {
     own: WorkerId,
-    /// By worker; empty where each has a port of its own.
+    /// By worker.
     members: Vec<mpsc::Sender<Handed>>,
+    /// They share a port.
+    shared: bool,
     handed: mpsc::Receiver<Handed>,
 }
 
@@ -52,35 +76,38 @@ impl Team {
             (0..count).map(|_| mpsc::channel(WAITING_MAX)).unzip();
         let view = |(own, handed)| Self {
             own: WorkerId(own as u16),
-            members: match apart {
-                true => Vec::new(),
-                false => members.clone(),
-            },
+            members: members.clone(),
+            shared: !apart,
             handed,
         };
         queues.into_iter().enumerate().map(view).collect()
     }
 
+    /// Where to hand things in, by worker.
+    pub fn members(&self) -> Vec<mpsc::Sender<Handed>> {
+        self.members.clone()
+    }
+
     /// Whether the workers share a port.
     pub(super) fn is_shared(&self) -> bool {
-        !self.members.is_empty()
+        self.shared
     }
 
     /// Hands a datagram to the worker it is for.
     pub(super) fn pass(&self, local: SocketAddr, remote: SocketAddr, contents: &[u8]) -> Fate {
-        if self.members.is_empty() {
+        if !self.shared {
             return Fate::Own;
         }
         let owner = demux::worker_of(contents).filter(|owner| *owner != self.own);
         let Some(member) = owner.and_then(|owner| self.members.get(usize::from(owner.0))) else {
             return Fate::Own;
         };
-        let handed = Handed {
+        let datagram = Datagram {
             local,
             remote,
             contents: contents.into(),
         };
-        match member.try_send(handed) {
+        match member.try_send(Handed::Datagram(datagram)) {
             Ok(()) => Fate::Handed,
             Err(_) => Fate::Lost,
         }
@@ -115,7 +142,10 @@ mod tests {
         let mut team = Team::of(2, false);
         let second = check("01abcd:efgh");
         assert_eq!(pass(&team[0], &second), Fate::Handed);
-        assert_eq!(&*team[1].handed().try_recv().unwrap().contents, &second);
+        let Ok(Handed::Datagram(handed)) = team[1].handed().try_recv() else {
+            panic!("nothing was handed over");
+        };
+        assert_eq!(&*handed.contents, &second);
         assert_eq!(pass(&team[1], &second), Fate::Own);
         assert_eq!(pass(&team[0], &check("02abcd:efgh")), Fate::Own, "no such");
         assert_eq!(pass(&team[0], &[128; 40]), Fate::Own, "media names nobody");

@@ -16,6 +16,8 @@ fn worker() -> Worker {
         id: WorkerId(0),
         sockets: Vec::new(),
         told: Vec::new(),
+        local_tcp: Vec::new(),
+        told_tcp: Vec::new(),
         team: Team::of(1, true).remove(0),
         flows: 0,
         buffers: Buffers {

@@ -13,6 +13,7 @@ import "./codecs.test.mjs";
 import "./cuts.test.mjs";
 import "./sealed.test.mjs";
 import "./backup.test.mjs";
+import "./tcp.test.mjs";
 
 let world;
 let count = 0;

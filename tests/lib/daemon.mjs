@@ -43,7 +43,8 @@ export async function startDaemon(toml) {
   };
   for (let tries = 0; tries < 100; tries += 1) {
     const answer = await fetch(`http://127.0.0.1:${metrics}/readyz`).catch(() => null);
-    if (answer?.ok) return { url: `ws://127.0.0.1:${http}`, stop };
+    const url = `ws://127.0.0.1:${http}`;
+    if (answer?.ok) return { url, metrics: `http://127.0.0.1:${metrics}/metrics`, stop };
     if (child.exitCode !== null) break;
     await sleep(100);
   }

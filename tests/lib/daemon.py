@@ -11,7 +11,7 @@ import urllib.request
 from harness import Failure
 
 
-def _free_tcp():
+def free_tcp():
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))
         return held.getsockname()[1]
@@ -39,7 +39,7 @@ class Daemon:
         self.port = None  # of media; otherwise a free one
 
     async def __aenter__(self):
-        http, metrics = _free_tcp(), _free_tcp()
+        http, metrics = free_tcp(), free_tcp()
         self.url = f"ws://127.0.0.1:{http}"
         self.metrics = f"http://127.0.0.1:{metrics}"
         self.media_port = self.port or _free_udp()

@@ -41,6 +41,37 @@ class _Socket(asyncio.DatagramProtocol):
         pass
 
 
+class _Frames(asyncio.Protocol):
+    """The same over TCP (RFC 4571)."""
+
+    def __init__(self, received):
+        self.received, self.buffer, self.lost = received, b"", asyncio.Event()
+
+    def connection_made(self, transport):
+        self.transport = transport
+
+    def data_received(self, data):
+        self.buffer += data
+        while len(self.buffer) >= 2:
+            end = 2 + int.from_bytes(self.buffer[:2], "big")
+            if len(self.buffer) < end:
+                return
+            frame, self.buffer = self.buffer[2:end], self.buffer[end:]
+            self.received(frame, self.transport.get_extra_info("peername"))
+
+    def connection_lost(self, exc):
+        self.lost.set()
+
+    def sendto(self, data, _):
+        self.transport.write(len(data).to_bytes(2, "big") + data)
+
+    def is_closing(self):
+        return self.transport.is_closing()
+
+    def close(self):
+        self.transport.close()
+
+
 class Ice:
     """A controlling agent with one pair. Looks like aiortc's transport to its DTLS."""
 
@@ -55,9 +86,12 @@ class Ice:
         self.host = "127.0.0.1"
         self.within = None  # a namespace that the socket is to be in
         self.sources = set()  # where datagrams came from
+        self.tcp = False  # True: connects instead, once it is known where to
         self.quiet = False  # True: stop consent checks, as a dead process would
 
     async def open(self):
+        if self.tcp:
+            return
         loop = asyncio.get_running_loop()
         where = {"local_addr": (self.host, 0)}
         if self.within:
@@ -73,6 +107,16 @@ class Ice:
         await self.open()
         if not self.quiet:
             self.raw(bytes(self.request()))
+
+    async def dial(self, address):
+        """Another way, over TCP."""
+        if hasattr(self, "socket"):
+            self.socket.close()
+        self.remote, self.tcp = address, True
+        self.connected.clear()
+        _, self.socket = await asyncio.get_running_loop().create_connection(
+            lambda: _Frames(self._received), *address, local_addr=(self.host, 0))
+        self.raw(bytes(self.request()))
 
     def start(self, address, ufrag, password):
         self.remote, self.remote_ufrag, self.remote_password = address, ufrag, password
@@ -161,6 +205,9 @@ class Peer:
 
     async def connect(self, answer, address, seconds=10):
         """Brings up ICE and DTLS against the server's answer."""
+        if self.ice.tcp:
+            self.ice.remote_ufrag, self.ice.remote_password = answer.ufrag, answer.password
+            await self.ice.dial(address)
         self.ice.start(address, answer.ufrag, answer.password)
         await asyncio.wait_for(self.ice.connected.wait(), seconds)
         self.dtls = _Dtls(self.ice, [_CERTIFICATE])

@@ -208,6 +208,8 @@ class Probe:
             found += sdp.candidates(json.loads(trickle.candidateInit).get("candidate", ""))
         if self.via:
             return self.via
+        if self.peer.ice.tcp:
+            return next(iter(self.answer.tcp), None)
         family = ":" in self.peer.ice.host
         return next(((host, port) for host, port in found if (":" in host) == family), None)
 

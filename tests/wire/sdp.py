@@ -152,6 +152,7 @@ class Answer:
     fingerprint: str
     setup: str
     candidates: list  # (address, port) of UDP host candidates
+    tcp: list  # the same of TCP
 
     def by_mid(self, mid):
         return next(section for section in self.sections if section.mid == mid)
@@ -165,6 +166,13 @@ def _first(pattern, text, default=""):
 def candidates(text):
     """(address, port) of the UDP candidates in `text`."""
     found = re.findall(r"candidate:\S+ 1 udp \d+ (\S+) (\d+) typ host", text, re.IGNORECASE)
+    return [(address, int(port)) for address, port in found]
+
+
+def tcp_candidates(text):
+    """(address, port) of the passive TCP candidates in `text`."""
+    found = re.findall(r"candidate:\S+ 1 tcp \d+ (\S+) (\d+) typ host tcptype passive", text,
+                       re.IGNORECASE)
     return [(address, int(port)) for address, port in found]
 
 
@@ -188,5 +196,5 @@ def parse(text):
     return Answer(
         sections, _first(r"^a=ice-ufrag:(\S+)", text), _first(r"^a=ice-pwd:(\S+)", text),
         _first(r"^a=fingerprint:sha-256 (\S+)", text), _first(r"^a=setup:(\S+)", text),
-        list(dict.fromkeys(candidates(text))),
+        list(dict.fromkeys(candidates(text))), tcp_candidates(text),
     )

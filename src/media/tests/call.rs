@@ -67,15 +67,10 @@ pub struct Weather {
     pub up: u8,
 }
 
-impl Call {
-    /// Nobody is there.
-    pub fn new() -> Self {
-        Self::with_limits(|_| {})
-    }
-
-    /// Nobody is there, and some limits are changed.
-    pub fn with_limits(change: impl FnOnce(&mut Limits)) -> Self {
-        let mut limits = Limits {
+/// A shard of tests.
+pub fn config() -> ShardConfig {
+    ShardConfig {
+        limits: Limits {
             rooms: 10,
             participants_per_room: 100,
             tracks_per_participant: 32,
@@ -93,18 +88,30 @@ impl Call {
             attributes_bytes: 64 * 1024,
             pause_video: false,
             codecs: Codec::ALL.to_vec(),
-        };
-        change(&mut limits);
-        let now = Instant::now();
-        let shard = Shard::new(ShardConfig {
-            limits,
-            local: vec![LOCAL],
-            told: vec![LOCAL],
-            worker: WorkerId(0),
-            now,
-            unix: Duration::from_secs(1_800_000_000),
-            seed: 1,
-        });
+        },
+        local: vec![LOCAL],
+        told: vec![LOCAL],
+        local_tcp: Vec::new(),
+        told_tcp: Vec::new(),
+        worker: WorkerId(0),
+        now: Instant::now(),
+        unix: Duration::from_secs(1_800_000_000),
+        seed: 1,
+    }
+}
+
+impl Call {
+    /// Nobody is there.
+    pub fn new() -> Self {
+        Self::with_limits(|_| {})
+    }
+
+    /// Nobody is there, and some limits are changed.
+    pub fn with_limits(change: impl FnOnce(&mut Limits)) -> Self {
+        let mut config = config();
+        change(&mut config.limits);
+        let now = config.now;
+        let shard = Shard::new(config);
         Self {
             now,
             shard,

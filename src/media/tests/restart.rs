@@ -10,7 +10,8 @@ use str0m::config::DtlsVersion;
 use str0m::net::{Protocol, Receive};
 use str0m::{Candidate, Event, Input, Output, Rtc};
 
-use crate::ids::WorkerId;
+use super::call;
+use crate::media::ShardConfig;
 use crate::media::candidates::Candidates;
 use crate::media::dtls;
 use crate::media::peer::{Peer, PeerEvent};
@@ -37,7 +38,11 @@ impl Pair {
         let client_address = SocketAddr::from(([127, 0, 0, 1], 20_000));
         let cert = dtls::provider().dtls_provider.generate_certificate();
         let cert = cert.expect("a certificate");
-        let candidates = Candidates::new(WorkerId(0), &[server_address], &[server_address]);
+        let candidates = Candidates::new(&ShardConfig {
+            local: vec![server_address],
+            told: vec![server_address],
+            ..call::config()
+        });
         let peer = Peer::new(&dtls::provider(), &cert, &Arc::new(candidates), &[], now);
         let mut client = Rtc::builder()
             .set_crypto_provider(dtls::provider())
