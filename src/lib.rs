@@ -80,6 +80,7 @@
 //! | a publication never appears | `media/publishing.rs`, `media/sdp.rs` |
 //! | the wrong face in a tile, or none | `media/section.rs`, `media/subscribing.rs` |
 //! | media doesn't connect | `media/candidates.rs`, `media/demux.rs`, `media/peer.rs` |
+//! | media doesn't follow a client to another network | `media/nomination.rs` |
 //! | a wrong address is told, or none | `config/interfaces.rs`, `daemon/media.rs` |
 //! | media is lost on a shared port only | `worker/flows.rs`, `worker/team.rs` |
 //! | media over TCP doesn't connect, or stops | `worker/tcp.rs`, `worker/streams.rs` |

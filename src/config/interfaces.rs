@@ -93,7 +93,7 @@ pub(super) fn host_addresses(filter: &[Interfaces]) -> io::Result<Vec<IpAddr>> {
 }
 
 /// Where Linux lists its IPv6 addresses with their flags.
-const IPV6_ADDRESSES: &str = "/proc/net/if_inet6";
+const IPV6_ADDRESSES: &str = "/proc/self/net/if_inet6";
 
 /// Flags of addresses that are not for serving (Linux, `if_addr.h`): temporary ones, which change
 /// within hours; those that turned out to be somebody else's; deprecated ones, whose prefix is about

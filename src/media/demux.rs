@@ -167,13 +167,24 @@ pub fn worker_of(datagram: &[u8]) -> Option<WorkerId> {
 /// The part of USERNAME before the colon: the receiver's fragment (RFC 8445 section 7.2.2).
 fn local_ufrag(stun: &[u8]) -> Option<&str> {
     const USERNAME: u16 = 0x0006;
+    let username = std::str::from_utf8(attribute(stun, USERNAME)?).ok()?;
+    username.split(':').next()
+}
+
+/// Whether a check asks for its pair to be used (RFC 8445 section 7.1.2).
+pub fn nominates(stun: &[u8]) -> bool {
+    const USE_CANDIDATE: u16 = 0x0025;
+    attribute(stun, USE_CANDIDATE).is_some()
+}
+
+/// The value of an attribute of a STUN message (RFC 8489 section 14).
+fn attribute(stun: &[u8], wanted: u16) -> Option<&[u8]> {
     let mut attributes = stun.get(20..)?;
     // Each turn takes at least 4 bytes off, so the datagram's size bounds the loop.
     while let [t0, t1, l0, l1, rest @ ..] = attributes {
         let length = usize::from(u16::from_be_bytes([*l0, *l1]));
-        if u16::from_be_bytes([*t0, *t1]) == USERNAME {
-            let username = std::str::from_utf8(rest.get(..length)?).ok()?;
-            return username.split(':').next();
+        if u16::from_be_bytes([*t0, *t1]) == wanted {
+            return rest.get(..length);
         }
         attributes = rest.get(length.next_multiple_of(4)..)?;
     }
@@ -210,6 +221,10 @@ mod tests {
         demux.name("abcd".into(), peer(1));
         assert_eq!(demux.by_username(&stun("abcd:efgh")), Some(peer(1)));
         assert_eq!(demux.by_username(&stun("efgh:abcd")), None);
+        assert!(nominates(&stun("abcd:efgh")));
+        assert!(!nominates(
+            &[&[0; 20][..], &stun("abcd:efgh")[24..]].concat()
+        ));
         for length in 0..32 {
             demux.by_username(&stun("abcd:efgh")[..length]);
         }

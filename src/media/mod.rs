@@ -29,6 +29,7 @@ mod known;
 pub mod layers;
 pub mod message;
 mod negotiation;
+mod nomination;
 pub mod ntp;
 mod offer;
 pub mod order;

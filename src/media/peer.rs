@@ -23,9 +23,10 @@ use str0m::{Candidate, Event, IceCreds, Input, Output, Rtc, RtcConfig};
 use super::candidates::Candidates;
 use super::codec::{Codec, dependency, h264};
 use super::data::{Channel, Handed};
-use super::demux::Class;
+use super::demux::{self, Class, Pair};
 use super::dtls::{self, KeySlot, Keying};
 use super::message::Kind;
+use super::nomination::Nomination;
 use super::track::clock_rate;
 
 /// What a drained peer has to say, in order.
@@ -89,6 +90,7 @@ pub struct PeerDead;
 pub struct Peer {
     rtc: Rtc,
     candidates: Arc<Candidates>,
+    nomination: Nomination,
     keys: KeySlot,
     /// What str0m has counted so far of each stream; one entry per media section and RID, so
     /// bounded by the limit on sections.
@@ -148,6 +150,7 @@ impl Peer {
         Ok(Self {
             rtc,
             candidates: Arc::clone(candidates),
+            nomination: Nomination::default(),
             keys,
             counted: Vec::new(),
             channels: [None; 2],
@@ -248,6 +251,7 @@ impl Peer {
         remote: SocketAddr,
         datagram: &[u8],
     ) -> Result<(), Unaccepted> {
+        self.note(now, Pair { local, remote }, datagram);
         let protocol = self.candidates.protocol(local);
         let receive =
             Receive::new(protocol, remote, local, datagram).map_err(|_| Unaccepted::Datagram)?;
@@ -258,8 +262,18 @@ impl Peer {
         }
     }
 
+    /// What a datagram says of the path that the client wants.
+    fn note(&mut self, now: Instant, pair: Pair, datagram: &[u8]) {
+        if Class::of(datagram) != Some(Class::Stun) {
+            self.nomination.used(pair, now);
+        } else if demux::nominates(datagram) && self.authenticates(datagram) {
+            self.nomination.nominated(pair, now);
+        }
+    }
+
     /// Lets time pass; follow with [`Peer::drain`].
     pub fn timeout(&mut self, now: Instant) -> Result<(), PeerDead> {
+        self.nomination.settle(now);
         self.rtc
             .handle_input(Input::Timeout(now))
             .map_err(|_| PeerDead)
@@ -268,19 +282,27 @@ impl Peer {
     /// Moves everything that is ready into `events`; returns when to call [`Peer::timeout`], or
     /// `None` when the client has closed its side and nothing more will come.
     pub fn drain(&mut self, events: &mut Vec<PeerEvent>) -> Result<Option<Instant>, PeerDead> {
+        if let Some(Pair { local, remote }) = self.nomination.take_change() {
+            events.push(PeerEvent::Path(local, remote));
+        }
         loop {
             match self.rtc.poll_output().map_err(|_| PeerDead)? {
-                Output::Timeout(at) if self.rtc.is_alive() => return Ok(Some(at)),
+                Output::Timeout(at) if self.rtc.is_alive() => {
+                    let due = self.nomination.due();
+                    return Ok(Some(due.map_or(at, |due| due.min(at))));
+                }
                 Output::Timeout(_) if self.closed => return Ok(None),
                 Output::Timeout(_) => return Err(PeerDead),
                 Output::Transmit(transmit) => {
-                    let (local, remote) = (transmit.source, transmit.destination);
+                    let (mut local, mut remote) = (transmit.source, transmit.destination);
                     let class = Class::of(&transmit.contents);
                     // RTP of str0m's own would mean that it sends on a stream: it has none.
                     debug_assert_ne!(class, Some(Class::Rtp), "str0m sends no media");
-                    if class != Some(Class::Stun) {
-                        // Anything but a check goes where the client's nomination points.
-                        events.push(PeerEvent::Path(local, remote));
+                    // Anything but an answer to a check goes where the client's nomination points.
+                    if class != Some(Class::Stun)
+                        && let Some(pair) = self.nomination.current()
+                    {
+                        (local, remote) = (pair.local, pair.remote);
                     }
                     events.push(PeerEvent::Transmit {
                         local,
@@ -307,11 +329,6 @@ impl Peer {
                 dependency: packet.header.ext_vals.user_values.get_arc(),
                 payload: packet.payload,
             })),
-            Event::PeerStats(stats) => {
-                if let Some(pair) = stats.selected_candidate_pair {
-                    events.push(PeerEvent::Path(pair.local.addr, pair.remote.addr));
-                }
-            }
             Event::MediaIngressStats(stats) => {
                 let stream = (stats.mid, stats.rid);
                 let known = self.counted.iter_mut().find(|one| one.stream == stream);
@@ -501,8 +518,7 @@ impl ExtensionSerializer for RawExtension {
     }
 }
 
-/// How often str0m reports the nominated pair and NACK counts. A silent subscriber that changes
-/// its path is followed this fast.
+/// How often str0m reports NACK counts and jitter.
 const STATS_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The channel of data tracks, which there are none of: what comes on it is dropped.

@@ -46,6 +46,43 @@ async def back(ben, section, since):
     return took
 
 
+@test("", "who receives changes its address: the picture is back within 2 s")
+async def _():
+    _, ben, _, section = await call("roaming-receiver")
+    took = []
+    for host in ("127.0.0.2", "127.0.0.1", "127.0.0.2"):
+        moved = time.monotonic()
+        await ben.peer.ice.move(host)
+        took.append(await back(ben, section, moved))
+    expect(not ben.messages("leave"), "a leave came")
+    return f"back after {', '.join(f'{t:.2f} s' for t in took)}"
+
+
+@test("", "who only listens and says nothing by itself is followed to its new address")
+async def _():
+    _, ben, _, section = await call("roaming-listener")
+    # No feedback by which the server would see where it is: its checks have to do.
+    ben.peer.reports.cancel()
+    moved = time.monotonic()
+    await ben.peer.ice.move("127.0.0.2")
+    first = await until(lambda: next((p.at for p in ben.received(section) if p.at > moved), None),
+                        "a packet at the new address", 5)
+    expect(first - moved < BACK, f"the first packet came after {first - moved:.2f} s")
+    return f"first packet after {first - moved:.2f} s"
+
+
+@test("", "who sends changes its address: the picture is back within 2 s")
+async def _():
+    anna, ben, camera, section = await call("roaming-sender")
+    took = []
+    for host in ("127.0.0.2", "127.0.0.1"):
+        moved = time.monotonic()
+        await anna.peer.ice.move(host)
+        took.append(await back(ben, section, moved))
+    expect(not anna.messages("leave"), "a leave came")
+    return f"back after {', '.join(f'{t:.2f} s' for t in took)}"
+
+
 @test("", "an address that only claims to be a participant's gets nothing of its media")
 async def _():
     _, ben, _, section = await call("roaming-thief")

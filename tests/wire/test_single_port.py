@@ -7,6 +7,7 @@ import time
 from daemon import Daemon, metric
 from harness import Failure, expect, test, until
 from probe import Probe
+from test_mobile import back
 
 ONE_PORT = "[media]\nsingle_port = true\n"
 
@@ -66,6 +67,18 @@ async def _():
         await until(lambda: metric("stellwerk_udp_flows", base=daemon.metrics) <= 6,
                     "their sockets go with them", 5)
         return f"{before:.0f} checks were handed over, then none in {took:.0f} s"
+
+
+@test("", "on a shared port too the picture follows who changes its address", seconds=60)
+async def _():
+    async with Daemon(toml=ONE_PORT, workers=2) as daemon:
+        took = []
+        for _, ben, section in await rooms_of_both_workers(daemon):
+            for host in ("127.0.0.2", "127.0.0.1"):
+                moved = time.monotonic()
+                await ben.peer.ice.move(host)
+                took.append(await back(ben, section, moved))
+        return f"slowest of {len(took)} back after {max(took):.2f} s"
 
 
 @test("", "on a shared port too an ICE restart leads to the same worker", seconds=60)

@@ -54,6 +54,27 @@ async def _():
         await until(lambda: count(daemon, "tcp_connections") == 3, "his is closed", 3)
 
 
+@test("", "who loses UDP in the middle of a call goes on over TCP within 2 s, and back")
+async def _():
+    async with Daemon(toml=config(free_tcp())) as daemon:
+        anna, ben = Probe("to-tcp", "anna", daemon.url), Probe("to-tcp", "ben", daemon.url)
+        await anna.connect()
+        await ben.connect()
+        track, _ = await anna.publish_video("camera", ())
+        section = await ben.subscription(track.sid)
+        await ben.flow(section)
+        over_udp, took = ben.peer.ice.remote, []
+        for turn in range(4):
+            moved = time.monotonic()
+            if turn % 2:
+                ben.peer.ice.tcp, ben.peer.ice.remote = False, over_udp
+                await ben.peer.ice.move("127.0.0.2")
+            else:
+                await ben.peer.ice.dial(ben.answer.tcp[0])
+            took.append(await back(ben, section, moved))
+        return f"back after {', '.join(f'{t:.2f} s' for t in took)}"
+
+
 @test("", "who doesn't read what comes over TCP loses it, and costs the others nothing", seconds=60)
 async def _():
     async with Daemon(toml=config(free_tcp())) as daemon:
