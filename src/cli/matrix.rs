@@ -73,7 +73,8 @@ fn homeserver(url: &str) -> String {
         .replace(&format!("wss://{EXAMPLE}"), url)
 }
 
-fn web_address(text: &str) -> Result<String, String> {
+/// An address for HTTP, as it is.
+pub fn web_address(text: &str) -> Result<String, String> {
     let plain = |c: char| c.is_ascii_graphic() && !matches!(c, '"' | '\\');
     let uri: Option<hyper::Uri> = text.parse().ok().filter(|_| text.chars().all(plain));
     match uri.as_ref().and_then(hyper::Uri::scheme_str) {

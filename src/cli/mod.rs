@@ -2,6 +2,7 @@
 
 mod config;
 mod ctl;
+mod doctor;
 mod import;
 mod log;
 mod matrix;
@@ -42,6 +43,8 @@ pub enum Command {
     Matrix(matrix::Matrix),
     /// Turn a configuration of livekit-server into one of ours, and say what has no equivalent.
     ImportLivekit(import::Import),
+    /// Examine a running daemon, its proxy and its homeserver, and say what to mend.
+    Doctor(doctor::Doctor),
 }
 
 /// Why a command failed, and the exit code that says so.
@@ -98,6 +101,7 @@ pub fn run(command: Command) -> ExitCode {
         Command::Config(config) => config.run(),
         Command::Matrix(matrix) => matrix.run(),
         Command::ImportLivekit(import) => import.run(),
+        Command::Doctor(doctor) => return doctor.run(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -32,6 +32,6 @@ pub mod name;
 mod names;
 pub mod registration;
 mod stats;
-mod trust;
+pub mod trust;
 
 pub use stats::Stats;

@@ -32,6 +32,8 @@ const TOKEN_BYTES: usize = 32;
 /// What each side has to know of a registration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Registration {
+    /// The name under which the homeserver knows us.
+    pub id: String,
     /// With this we ask the homeserver.
     pub as_token: Secret,
     /// With this the homeserver asks us.
@@ -47,6 +49,7 @@ pub struct Registration {
 /// The file as written. Keys that are not here concern Synapse alone.
 #[derive(Deserialize)]
 struct Written {
+    id: Option<String>,
     as_token: Option<String>,
     hs_token: Option<String>,
     sender_localpart: Option<String>,
@@ -101,6 +104,7 @@ impl Registration {
         })?;
         let concerns = written.concerns();
         Ok(Self {
+            id: written.id.unwrap_or_default(),
             as_token: token("as_token", written.as_token)?,
             hs_token: token("hs_token", written.hs_token)?,
             sender_localpart: written

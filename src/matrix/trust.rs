@@ -22,7 +22,7 @@ use crate::config::Matrix;
 
 /// How TLS to homeservers is made. Without any `https` there nothing is read, and nobody trusted.
 pub fn tls(config: &Matrix) -> io::Result<ClientConfig> {
-    let provider = Arc::new(aws_lc_rs::default_provider());
+    let provider = provider();
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .map_err(io::Error::other)?;
@@ -40,8 +40,13 @@ pub fn tls(config: &Matrix) -> io::Result<ClientConfig> {
     Ok(builder.with_root_certificates(roots).with_no_client_auth())
 }
 
+/// The cryptography that every connection here uses.
+pub fn provider() -> Arc<CryptoProvider> {
+    Arc::new(aws_lc_rs::default_provider())
+}
+
 /// The roots of the host and those in `extra`. It is an error if there are none at all.
-fn roots(extra: Option<&Path>) -> io::Result<RootCertStore> {
+pub fn roots(extra: Option<&Path>) -> io::Result<RootCertStore> {
     let mut roots = RootCertStore::empty();
     // A file of the host that can't be read, or a root in it, is a root less.
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);

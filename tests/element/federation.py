@@ -26,7 +26,8 @@ async def main():
                 net.host(name, address)
                 net.host(rtc, address)
                 certificate = files.enter_context(tempfile.NamedTemporaryFile(suffix=".pem"))
-                net.authority.certify(certificate, name)
+                certificate.write(net.authority.pem(name))
+                certificate.flush()
                 towns.append({"server": name, "net": {
                     "address": address, "rtc": rtc, "certificate": certificate.name,
                     "authority": net.authority.file.name}})

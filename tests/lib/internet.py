@@ -159,41 +159,40 @@ def _value(kind, record):
 class Authority:
     """Makes certificates; its own is in `file`."""
 
-    def __init__(self):
+    def __init__(self, name="town hall"):
         self.key = ec.generate_private_key(ec.SECP256R1())
-        self.name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "town hall")])
+        self.name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         constraint = x509.BasicConstraints(ca=True, path_length=None)
         self.certificate = self._sign(self.name, self.key, [(constraint, True)])
         self.file = tempfile.NamedTemporaryFile(suffix=".pem")
         self.file.write(self.certificate.public_bytes(serialization.Encoding.PEM))
         self.file.flush()
 
-    def _sign(self, subject, key, extensions):
+    def _sign(self, subject, key, extensions, days=1):
         now = datetime.datetime.now(datetime.timezone.utc)
         builder = x509.CertificateBuilder(
             self.name, subject, key.public_key(), x509.random_serial_number(),
-            now - datetime.timedelta(days=1), now + datetime.timedelta(days=1))
+            now - datetime.timedelta(days=30), now + datetime.timedelta(days=days))
         for extension, critical in extensions:
             builder = builder.add_extension(extension, critical)
         return builder.sign(self.key, hashes.SHA256())
 
-    def certify(self, file, *names):
-        """Writes a certificate for host names and addresses, and its key, to a file."""
+    def pem(self, *names, days=1):
+        """Key and certificate for host names and addresses, good for some days."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "house")])
         entries = x509.SubjectAlternativeName([_entry(name) for name in names])
-        certificate = self._sign(subject, key, [(entries, False)])
-        file.write(key.private_bytes(
+        certificate = self._sign(subject, key, [(entries, False)], days)
+        return key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption()))
-        file.write(certificate.public_bytes(serialization.Encoding.PEM))
-        file.flush()
+            serialization.NoEncryption()) + certificate.public_bytes(serialization.Encoding.PEM)
 
     def context(self, name):
         """TLS with such a certificate."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         with tempfile.NamedTemporaryFile(suffix=".pem") as file:
-            self.certify(file, name)
+            file.write(self.pem(name))
+            file.flush()
             context.load_cert_chain(file.name)
         return context
 

@@ -1,8 +1,11 @@
 """A homeserver that says what a test wants to hear, at the moment the test wants it.
 
-Only for what a real Synapse can't be brought to do: to fail, to hang, to say "too many"."""
+Only for what a real Synapse can't be brought to do, or not in the second that a test has for it: to
+fail, to hang, to say "too many", to be configured wrong in each way. Paths, codes and features are
+those of Synapse 1.163."""
 
 import asyncio
+import email.utils
 import json
 import math
 import os
@@ -10,11 +13,17 @@ import tempfile
 import time
 import typing
 
+import aiohttp
 from aiohttp import web
 
 AS_TOKEN = "as-token-" + "a" * 40
 HS_TOKEN = "hs-token-" + "b" * 40
+USER_TOKEN = "syt_" + "c" * 30
 DELAYED = "/_matrix/client/unstable/org.matrix.msc4140/delayed_events"
+
+
+def unrecognized():
+    return web.json_response({"errcode": "M_UNRECOGNIZED"}, status=404)
 
 
 class Deed(typing.NamedTuple):
@@ -57,6 +66,13 @@ class Homeserver:
         self.hangs = False
         self.forwarded = []  # requests to be passed on to other homeservers
         self.remote = (200, {"jwt": "of-another"})
+        # What the doctor looks at. Features are off, and resources away, that are named in `lacks`.
+        self.lacks = set()
+        self.max_delay_ms = 86_400_000
+        self.seconds_fast = 0
+        self.transports = []
+        self.passes_to = None  # the daemon, for requests below its prefix
+        self.hs_token = HS_TOKEN
 
     async def __aenter__(self):
         application = web.Application()
@@ -68,6 +84,12 @@ class Homeserver:
                         self._proxy)
         routes.add_post(DELAYED + "/{id}/{action}", self._delayed)
         routes.add_get(DELAYED + "/{id}", self._describe)
+        routes.add_get("/_matrix/client/versions", self._versions)
+        routes.add_get("/_matrix/client/v3/capabilities", self._capabilities)
+        routes.add_get("/_matrix/client/unstable/org.matrix.msc4143/rtc/transports",
+                       self._transports)
+        routes.add_post("/_matrix/client/v1/appservice/{id}/ping", self._ping)
+        routes.add_post("/_matrix/client/v1/rtc/livekit/{path}", self._pass_on)
         self.runner = web.AppRunner(application)
         await self.runner.setup()
         site = web.TCPSite(self.runner, "127.0.0.1", 0)
@@ -92,10 +114,10 @@ class Homeserver:
         await self.runner.cleanup()
         self.folder.cleanup()
 
-    def toml(self, service=False, leaves=False, more=""):
+    def toml(self, service=False, leaves=False, more="", url="wss://rtc.example.org"):
         """The daemon's configuration for it."""
         lines = ["[matrix]", f'homeservers = {{ "{self.name}" = "{self.url}" }}',
-                 f'full_access = ["{self.name}"]', 'url = "wss://rtc.example.org"', more]
+                 f'full_access = ["{self.name}"]', f'url = "{url}"', more]
         if service:
             lines.append(f'registration = "{self.registration}"')
         if leaves:
@@ -110,6 +132,8 @@ class Homeserver:
     async def _userinfo(self, request):
         if self.hangs:
             await asyncio.sleep(30)
+        if "openid" in self.lacks:
+            return unrecognized()
         token = request.query["access_token"]
         if not token.startswith("of:"):
             return web.json_response({"errcode": "M_UNKNOWN_TOKEN"}, status=401)
@@ -119,7 +143,11 @@ class Homeserver:
         return request.headers.get("Authorization") == f"Bearer {AS_TOKEN}"
 
     async def _is_joined(self, request):
+        if "msc4502" in self.lacks:
+            return unrecognized()
         if self.hangs or not self._is_service(request):
+            return web.json_response({"errcode": "M_FORBIDDEN"}, status=403)
+        if "scope" in self.lacks:
             return web.json_response({"errcode": "M_FORBIDDEN"}, status=403)
         who = request.query.get("mxid") or request.query["server_name"]
         return web.json_response({"joined": (request.match_info["room"], who) in self.joined})
@@ -145,3 +173,50 @@ class Homeserver:
         if request.match_info["id"] != "known" or not self._is_service(request):
             return web.json_response({"errcode": "M_NOT_FOUND"}, status=404)
         return web.json_response({"delay_id": "known", "delay_ms": 3_600_000})
+
+    async def _versions(self, _):
+        features = {f"org.matrix.{name}": name not in self.lacks
+                    for name in ("msc4140", "msc4143", "msc4354")}
+        answer = web.json_response({"versions": ["v1.12"], "unstable_features": features})
+        answer.headers["Date"] = email.utils.formatdate(time.time() + self.seconds_fast,
+                                                        usegmt=True)
+        return answer
+
+    def _refused(self, request):
+        """What somebody is told who is neither the application service nor a user."""
+        if "Authorization" not in request.headers:
+            return web.json_response({"errcode": "M_MISSING_TOKEN"}, status=401)
+        known = self._is_service(request) and "service" not in self.lacks
+        if not known and request.headers["Authorization"] != f"Bearer {USER_TOKEN}":
+            return web.json_response({"errcode": "M_UNKNOWN_TOKEN"}, status=401)
+        return None
+
+    async def _capabilities(self, request):
+        return self._refused(request) or web.json_response({"capabilities": {
+            "org.matrix.msc4140.delayed_events": {"max_delay_ms": self.max_delay_ms}}})
+
+    async def _transports(self, request):
+        if "msc4143" in self.lacks:
+            return unrecognized()
+        told = {"rtc_transports": self.transports} if self.transports else {}
+        return self._refused(request) or web.json_response(told)
+
+    async def _ping(self, request):
+        return self._refused(request) or web.json_response({"errcode": "M_URL_NOT_SET"}, status=400)
+
+    async def _pass_on(self, request):
+        if "msc4512" in self.lacks:
+            return unrecognized()
+        refused = self._refused(request)
+        if refused:
+            return refused
+        headers = {"Authorization": f"Bearer {self.hs_token}",
+                   "X-Matrix-User-Identifier": f"@stellwerk:{self.name}"}
+        try:
+            async with aiohttp.ClientSession() as session, session.post(
+                    self.passes_to + request.path, data=await request.read(),
+                    headers=headers) as answer:
+                return web.Response(status=answer.status, body=await answer.read(),
+                                    content_type="application/json")
+        except aiohttp.ClientError:
+            return web.json_response({"errcode": "M_UNKNOWN"}, status=502)

@@ -18,6 +18,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 CONFIG = os.path.join(HERE, "..", "..", "config")
 # Unpacked by tests/lib/install.sh.
 DEBIAN = os.path.join(HERE, "..", ".cache", "debian", "usr")
+NGINX = os.path.join(DEBIAN, "sbin", "nginx")
 WELL_KNOWN = os.path.join(CONFIG, "well-known-client.json")
 
 
@@ -44,7 +45,8 @@ class _Proxy:
         self.folder = tempfile.TemporaryDirectory()
         self.authority = Authority()
         self.pem = tempfile.NamedTemporaryFile(suffix=".pem")
-        self.authority.certify(self.pem, "127.0.0.1")
+        self.pem.write(self.authority.pem("127.0.0.1"))
+        self.pem.flush()
         self.context = ssl.create_default_context(cafile=self.authority.file.name)
         self.port, self.other = free_port(), free_port()
         self.url = f"wss://127.0.0.1:{self.port}"
@@ -111,7 +113,7 @@ class Nginx(_Proxy):
             error_log stderr;
             events {{ worker_connections 2048; }}
             http {{ access_log off; {folders} include {self.folder.name}/recipe.conf; }}""")
-        return [os.path.join(DEBIAN, "sbin", "nginx"), "-c", main, "-p", self.folder.name, "-e", "stderr"]
+        return [NGINX, "-c", main, "-p", self.folder.name, "-e", "stderr"]
 
 
 class Caddy(_Proxy):

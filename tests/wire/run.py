@@ -38,5 +38,6 @@ import test_service  # noqa: E402,F401
 import test_leaves  # noqa: E402,F401
 import test_webhook  # noqa: E402,F401
 import test_discovery  # noqa: E402,F401
+import test_doctor  # noqa: E402,F401
 
 sys.exit(bool(asyncio.run(harness.run("wire", probe.close_all))))

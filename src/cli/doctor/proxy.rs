@@ -1,0 +1,268 @@
+//! What reaches the daemon through the public address: every path clients need, the upgrade to
+//! WebSocket, and that pages may read the answers.
+//!
+//! That it is this daemon which answers is seen by its words, and by whether it takes a token of
+//! the configured key.
+
+use hyper::{Method, StatusCode};
+use stellwerk::signal::grant::MatrixCall;
+
+use super::finding::{Finding, Id};
+use super::scene::{NO_URL, SET_URL, Scene, join_request, random_name, uri};
+use super::visit::{Answer, Question, Unreached};
+
+/// Our words: to a request for a token without a body, to one where tokens are off, to an unknown
+/// path, to a join of a room that isn't there, and to one that there is no place for.
+pub const NOT_JSON: &str = "the body is not the JSON that belongs here";
+const OFF: &str = "there is no such endpoint";
+const NO_PATH: &str = "404 page not found";
+const NO_ROOM: &str = "requested room does not exist";
+const THIS_NODE: &str = "this node is";
+
+const REACH: &str = "Let the proxy listen there and DNS point to it; if only this host can't reach \
+    its own public address, run this command on another.";
+const DAEMON_DOWN: &str = "Start the daemon, and let the proxy forward to an address of \
+    http.listen.";
+const RESTART: &str = "Restart the daemon with this configuration, and let the proxy forward to \
+    it and nothing else.";
+const PREFIX: &str = "Let the proxy take the prefix away, or add it to http.prefixes.";
+const UPGRADE: &str = "Let the proxy pass WebSockets on; for nginx: proxy_http_version 1.1, \
+    proxy_set_header Upgrade $http_upgrade, proxy_set_header Connection \"upgrade\".";
+
+/// Everything about the proxy.
+pub async fn check(scene: &Scene) -> Vec<Finding> {
+    let paths = [
+        (Id::SfuGet, "/sfu/get"),
+        (Id::GetToken, "/get_token"),
+        (Id::Delegate, "/delegate_delayed_leave"),
+    ];
+    let mut findings = vec![healthz(scene).await];
+    for (id, path) in paths {
+        findings.push(token_path(scene, id, path).await);
+    }
+    findings.push(validate(scene).await);
+    findings.push(upgrade(scene).await);
+    findings.push(cors(scene).await);
+    findings
+}
+
+/// What any path may come to, before it is looked at as what it is.
+fn usual(id: Id, path: &str, answer: Result<Answer, Unreached>) -> Result<Answer, Finding> {
+    let answer = match answer {
+        Ok(answer) => answer,
+        Err(why) => return Err(id.failure(format!("the address of {path} {why}"), REACH)),
+    };
+    let (status, server) = (answer.status, answer.server());
+    match status {
+        StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT => {
+            let cause = format!("{path} is answered with {status}{server}, not by the daemon");
+            Err(id.failure(cause, DAEMON_DOWN))
+        }
+        _ if answer.says(NO_PATH) => {
+            let cause = format!("{path} reaches the daemon under another path, which it lacks");
+            Err(id.failure(cause, PREFIX))
+        }
+        _ => Ok(answer),
+    }
+}
+
+fn strange(id: Id, path: &str, answer: &Answer) -> Finding {
+    let (status, server) = (answer.status, answer.server());
+    let remedy = format!("Let the proxy forward {path} to the daemon, as it is.");
+    let why = match status {
+        StatusCode::NOT_FOUND => "which clients take for a service that is too old",
+        _ => "not as this daemon does",
+    };
+    let cause = format!("{path} is answered with {status}{server}, {why}");
+    id.failure(cause, &remedy)
+}
+
+async fn healthz(scene: &Scene) -> Finding {
+    let id = Id::Healthz;
+    let Some(uri) = scene.service.as_ref().and_then(|url| uri(url, "/healthz")) else {
+        return id.skipped(NO_URL, SET_URL);
+    };
+    let answer = scene.visitor.ask(Question::new(Method::GET, uri)).await;
+    match usual(id, "/healthz", answer) {
+        Err(finding) => finding,
+        Ok(answer) if answer.status == StatusCode::OK => id.ok("/healthz is answered"),
+        Ok(answer) => strange(id, "/healthz", &answer),
+    }
+}
+
+async fn token_path(scene: &Scene, id: Id, path: &str) -> Finding {
+    if !scene.config.matrix.is_on() {
+        return id.skipped(
+            "Matrix users get no tokens here",
+            "Set matrix.homeservers for calls of Matrix users.",
+        );
+    }
+    let Some(uri) = scene.service.as_ref().and_then(|url| uri(url, path)) else {
+        return id.skipped(NO_URL, SET_URL);
+    };
+    let answer = scene.visitor.ask(Question::new(Method::POST, uri)).await;
+    let answer = match usual(id, path, answer) {
+        Ok(answer) => answer,
+        Err(finding) => return finding,
+    };
+    let wanted = id != Id::Delegate || scene.config.matrix.leaves.is_some();
+    match answer.status {
+        StatusCode::BAD_REQUEST if answer.says(NOT_JSON) => {
+            id.ok(format!("{path} is answered by the daemon"))
+        }
+        StatusCode::NOT_FOUND if answer.says(OFF) && wanted => {
+            let cause = format!("{path} is answered by a daemon in which it is off");
+            id.failure(cause, RESTART)
+        }
+        StatusCode::NOT_FOUND if answer.says(OFF) => id.skipped(
+            format!("{path} reaches the daemon, which keeps no leaves"),
+            "Set matrix.leaves, so that whoever vanishes is out of the call in seconds.",
+        ),
+        _ => strange(id, path, &answer),
+    }
+}
+
+async fn validate(scene: &Scene) -> Finding {
+    let (id, path) = (Id::Validate, format!("{}/validate", scene.rtc()));
+    let token = scene.token(&random_name(), |grant| grant.room_create = true);
+    let Some(token) = token else {
+        return id.skipped("there is no API key", "Add one under [keys].");
+    };
+    let asked = format!(
+        "{path}?access_token={token}&join_request={}",
+        join_request()
+    );
+    let Some(uri) = scene.signalling.as_ref().and_then(|url| uri(url, &asked)) else {
+        return id.skipped(NO_URL, SET_URL);
+    };
+    let answer = scene.visitor.ask(Question::new(Method::GET, uri)).await;
+    match usual(id, &path, answer) {
+        Err(finding) => finding,
+        Ok(answer) if answer.status == StatusCode::OK && answer.says("success") => {
+            id.ok(format!("{path} takes a token of the configured key"))
+        }
+        Ok(answer) if answer.status == StatusCode::UNAUTHORIZED => {
+            let cause = format!("{path} is answered by somebody who has another API key");
+            id.failure(cause, RESTART)
+        }
+        Ok(answer) if answer.says(THIS_NODE) => id.failure(
+            "the daemon takes no further room: it is full, or about to stop",
+            "Raise limits.rooms or limits.participants, or wait until it has restarted.",
+        ),
+        Ok(answer) => strange(id, &path, &answer),
+    }
+}
+
+/// Joins a room that isn't there and that the token may not open: the daemon says so only when
+/// the request has reached it as a whole WebSocket upgrade. Nobody is in any room afterwards.
+async fn upgrade(scene: &Scene) -> Finding {
+    let (id, path) = (Id::Upgrade, scene.rtc());
+    let token = scene.token(&random_name(), |grant| {
+        grant.matrix = Some(MatrixCall::default());
+    });
+    let Some(token) = token else {
+        return id.skipped("there is no API key", "Add one under [keys].");
+    };
+    let asked = format!(
+        "{path}?access_token={token}&join_request={}",
+        join_request()
+    );
+    let Some(uri) = scene.signalling.as_ref().and_then(|url| uri(url, &asked)) else {
+        return id.skipped(NO_URL, SET_URL);
+    };
+    let answer = scene.visitor.ask(websocket(uri)).await;
+    let answer = match usual(id, path, answer) {
+        Ok(answer) => answer,
+        Err(finding) => return finding,
+    };
+    let server = answer.server();
+    match answer.status {
+        StatusCode::NOT_FOUND if answer.says(NO_ROOM) => id.ok(format!(
+            "an upgrade to WebSocket reaches the daemon at {path}"
+        )),
+        // What the daemon says to a request that isn't one any more.
+        StatusCode::NOT_FOUND if answer.body.is_empty() => {
+            let cause = format!("the upgrade to WebSocket at {path} gets lost in the proxy");
+            id.failure(cause, UPGRADE)
+        }
+        status @ (StatusCode::BAD_REQUEST | StatusCode::UPGRADE_REQUIRED) => {
+            let cause =
+                format!("the upgrade to WebSocket at {path} is refused with {status}{server}");
+            id.failure(cause, UPGRADE)
+        }
+        StatusCode::UNAUTHORIZED => {
+            let cause = format!("{path} is answered by somebody who has another API key");
+            id.failure(cause, RESTART)
+        }
+        _ => strange(id, path, &answer),
+    }
+}
+
+/// An upgrade as browsers ask for it.
+pub fn websocket(uri: hyper::Uri) -> Question {
+    let key = tungstenite::handshake::client::generate_key();
+    Question::new(Method::GET, uri)
+        .header("connection", "Upgrade")
+        .header("upgrade", "websocket")
+        .header("sec-websocket-version", "13")
+        .header("sec-websocket-key", &key)
+}
+
+/// Answers of each kind, errors among them: one header each, no more, no less.
+async fn cors(scene: &Scene) -> Finding {
+    let id = Id::Cors;
+    let (Some(service), Some(signalling)) = (&scene.service, &scene.signalling) else {
+        return id.skipped(NO_URL, SET_URL);
+    };
+    let mut asked = vec![(Method::GET, signalling, format!("{}/validate", scene.rtc()))];
+    if scene.config.matrix.is_on() {
+        for method in [Method::OPTIONS, Method::POST] {
+            asked.push((method, service, "/sfu/get".to_owned()));
+        }
+    }
+    let mut seen = 0;
+    for (method, base, path) in asked {
+        let Some(uri) = uri(base, &path) else {
+            continue;
+        };
+        let question = Question::new(method.clone(), uri).header("origin", origin(scene));
+        let question = match method {
+            Method::OPTIONS => question.header("access-control-request-method", "POST"),
+            _ => question,
+        };
+        let Ok(answer) = scene.visitor.ask(question).await else {
+            continue;
+        };
+        seen += 1;
+        let origins = answer.origins();
+        let what = format!("the answer to {method} {path}");
+        match origins.as_slice() {
+            [] => {
+                return id.failure(
+                    format!("{what} has no Access-Control-Allow-Origin, so no page can read it"),
+                    "Let the proxy forward the path and leave the daemon's headers in place, on \
+                     errors and on OPTIONS too.",
+                );
+            }
+            [one] if !one.contains(',') => {}
+            _ => {
+                return id.failure(
+                    format!("{what} allows origins twice, which browsers refuse altogether"),
+                    "Take Access-Control-Allow-Origin out of the proxy's configuration: the \
+                     daemon sends it itself.",
+                );
+            }
+        }
+    }
+    match seen {
+        0 => id.skipped("nothing is answered at the public address", REACH),
+        _ => id.ok("each answer allows origins once, errors too"),
+    }
+}
+
+/// Where a page of a user might come from.
+fn origin(scene: &Scene) -> &str {
+    let first = scene.config.http.origins.first();
+    let first = first.filter(|origin| *origin != "*");
+    first.map_or("https://call.example.org", String::as_str)
+}
