@@ -11,6 +11,7 @@ import ssl
 import tempfile
 import time
 
+from daemon import free_tcp
 from harness import Failure
 from internet import Authority
 
@@ -20,12 +21,6 @@ CONFIG = os.path.join(HERE, "..", "..", "config")
 DEBIAN = os.path.join(HERE, "..", ".cache", "debian", "usr")
 NGINX = os.path.join(DEBIAN, "sbin", "nginx")
 WELL_KNOWN = os.path.join(CONFIG, "well-known-client.json")
-
-
-def free_port():
-    with socket.socket() as held:
-        held.bind(("127.0.0.1", 0))
-        return held.getsockname()[1]
 
 
 def replaced(text, *pairs):
@@ -48,7 +43,7 @@ class _Proxy:
         self.pem.write(self.authority.pem("127.0.0.1"))
         self.pem.flush()
         self.context = ssl.create_default_context(cafile=self.authority.file.name)
-        self.port, self.other = free_port(), free_port()
+        self.port, self.other = free_tcp(), free_tcp()
         self.url = f"wss://127.0.0.1:{self.port}"
         # The site of the server name: nginx tells it apart by Host, Caddy by a port here.
         self.site, self.host = f"https://127.0.0.1:{self.port}", {"Host": "example.org"}

@@ -37,6 +37,11 @@ async def _():
                           "M_BAD_JSON")
         async with Daemon(toml=home.toml(leaves=True)) as daemon:
             await refused(daemon, "/delegate_delayed_leave", None, 400, "M_NOT_JSON")
+        # Behind a homeserver that passes requests on no client sees the 404.
+        for leaves in (False, True):
+            async with Daemon(toml=home.toml(service=True, leaves=leaves)) as daemon:
+                warned = "set matrix.leaves to" in daemon.text()
+                expect(warned != leaves, f"warned: {warned}, with a file: {leaves}")
 
 
 @test("MX-34 MX-37", "a leave is restarted when its participant is there, and at 80 % of its delay")

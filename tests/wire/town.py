@@ -6,7 +6,7 @@ import json
 import os
 import tempfile
 
-from daemon import Daemon, _free_tcp
+from daemon import Daemon, free_tcp
 from harness import Failure
 from homeserver import AS_TOKEN, HS_TOKEN, USER_TOKEN, Homeserver
 from internet import Authority
@@ -91,7 +91,7 @@ class Town:
 
     async def __aenter__(self):
         self.authority = Authority()
-        self.port = _free_tcp()
+        self.port = free_tcp()
         self.name = f"localhost:{self.port}"
         self.home = await Homeserver(self.name).__aenter__()
         self.file = None

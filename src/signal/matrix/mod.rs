@@ -50,6 +50,11 @@ const BODY_BYTES_MAX: usize = 16 * 1024;
 /// Bytes of a transaction of the homeserver: a hundred events of 64 KiB.
 const TRANSACTION_BYTES_MAX: usize = 8 << 20;
 
+/// Element Call tries without a token whether leaves can be entrusted through the homeserver, which
+/// says 401 for us whatever we think of it; and Element Call takes all but 404 for a yes.
+const LEAVES_EXPECTED: &str = "with matrix.registration, clients believe that their leave is kept \
+    here and may stay in a call for an hour after they have vanished; set matrix.leaves to a file";
+
 /// What tokens for Matrix users take.
 pub struct Matrix {
     homeservers: Homeservers,
@@ -132,7 +137,12 @@ impl Matrix {
                 let (office, leaving) = leaving::office(store, found);
                 (Some(office), Some(leaving))
             }
-            None => (None, None),
+            None => {
+                if service.is_some() {
+                    tracing::warn!("{LEAVES_EXPECTED}");
+                }
+                (None, None)
+            }
         };
         Ok(Some(Self {
             homeservers: Homeservers::new(matrix).map_err(Error::Certificates)?,
