@@ -96,8 +96,8 @@ pub(super) fn host_addresses(filter: &[Interfaces]) -> io::Result<Vec<IpAddr>> {
 const IPV6_ADDRESSES: &str = "/proc/self/net/if_inet6";
 
 /// Flags of addresses that are not for serving (Linux, `if_addr.h`): temporary ones, which change
-/// within hours; those that turned out to be somebody else's; deprecated ones, whose prefix is about
-/// to go; and tentative ones, which can't be bound yet.
+/// within hours; those that turned out to be somebody else's; deprecated ones, whose prefix is
+/// about to go; and tentative ones, which can't be bound yet.
 const UNFIT_FLAGS: u8 = 0x01 | 0x08 | 0x20 | 0x40;
 
 /// The addresses with such flags in the text of [`IPV6_ADDRESSES`]: lines of address, index, prefix

@@ -212,7 +212,8 @@ impl Parameter for IpAddr {
             // Clients are told this address: a wildcard would send them nowhere.
             Ok(address) if address.is_unspecified() => Err(format!(
                 "{value} stands for every address, and clients need one to send to; write \
-                 \"192.0.2.1\" or \"2001:db8::1\", or leave the list empty to use those of this host"
+                 \"192.0.2.1\" or \"2001:db8::1\", or leave the list empty to use those of this \
+                 host"
             )),
             Ok(address) if address.is_multicast() => Err(format!(
                 "{value} is a multicast address; write that of one host, \"192.0.2.1\" or \

@@ -145,7 +145,7 @@ mod tests {
             "v=0\r\nm=audio 9 X 0\r\n\
              a=candidate:1 1 udp 2130706175 203.0.113.5 7882 typ host\r\n\
              a=candidate:2 1 udp 2130705919 2001:db8::5 7882 typ host\r\n\
-             a=candidate:3 1 tcp 1526725631 203.0.113.5 7881 typ host tcptype passive\r\n\
+             a=candidate:3 1 tcp 1526725375 203.0.113.5 7881 typ host tcptype passive\r\n\
              a=mid:0\r\nm=video 9 X 0\r\na=ice-ufrag:11abc\r\na=ice-ufrag:11abc\r\na=mid:1\r\n"
         );
         for line in shown.lines().filter_map(|line| line.strip_prefix("a=")) {

@@ -138,6 +138,15 @@ mod tests {
         all
     }
 
+    /// What is heard once there is as much; a new socket is looked at without a reason.
+    async fn hear(flows: &mut Flows, batch: &mut Batch, count: usize) -> Vec<Vec<u8>> {
+        let mut all = Vec::new();
+        while all.len() < count {
+            all.extend(heard(flows, batch).await);
+        }
+        all
+    }
+
     #[tokio::test]
     async fn each_client_reaches_its_own_socket_and_only_as_long_as_it_is_open() {
         let bound = Bound::shared("127.0.0.1:0".parse().unwrap(), SIZES).unwrap();
@@ -163,10 +172,7 @@ mod tests {
             for client in &clients[..2] {
                 client.send_to(&[round; 20], local).unwrap();
             }
-            let mut all = Vec::new();
-            while all.len() < 2 {
-                all.extend(heard(&mut flows, &mut batch).await);
-            }
+            let all = hear(&mut flows, &mut batch, 2).await;
             assert_eq!(all, [vec![round; 20], vec![round; 20]]);
         }
         // Nothing of all that came to the sockets that everyone shares.
@@ -178,7 +184,7 @@ mod tests {
         flows.open(pairs[2]).unwrap();
         assert_eq!(flows.len(), 2);
         clients[2].send_to(b"third", local).unwrap();
-        assert_eq!(heard(&mut flows, &mut batch).await, [b"third"]);
+        assert_eq!(hear(&mut flows, &mut batch, 1).await, [b"third"]);
         clients[0].send_to(b"first", local).unwrap();
         let shared = poll_fn(|cx| {
             let ready = sockets.iter().position(|socket| socket.poll_readable(cx));

@@ -153,8 +153,18 @@ mod tests {
         assert_eq!(*connection.first, check()[2..]);
         assert_eq!(connection.pair.remote, client.local_addr().unwrap());
         assert_eq!(door.places.available_permits(), 0);
+        let mut second = TcpStream::connect(door.at).await.unwrap();
+        second.write_all(&check()).await.unwrap();
+        assert!(
+            door.team[1].handed().try_recv().is_err(),
+            "there is one place"
+        );
         drop(connection);
-        let _again = door.places.acquire().await.unwrap();
+        let next = door.team[1].handed().recv().await;
+        let Some(Handed::Connection(next)) = next else {
+            panic!("no second connection");
+        };
+        assert_eq!(next.pair.remote, second.local_addr().unwrap());
     }
 
     #[tokio::test]

@@ -1,8 +1,8 @@
 //! What workers are handed: TCP connections, and where they share a UDP port the first checks of a
 //! client, which the kernel gives to any of them. The user name in a check says whose it is.
 //!
-//! Of datagrams only checks pass here, and only until their pair of addresses has a socket of its own
-//! (`flows.rs`): once people are connected, nothing does.
+//! Of datagrams only checks pass here, and only until their pair of addresses has a socket of its
+//! own (`flows.rs`): once people are connected, nothing does.
 
 use std::net::SocketAddr;
 
