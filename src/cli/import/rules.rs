@@ -64,21 +64,18 @@ const RULES: &[(&str, Rule)] = &[
         "rtc.use_external_ip",
         NoteIfOn(
             "asks servers in the internet for this host's address, which the daemon doesn't; write \
-         the addresses clients reach into media.addresses",
+         the addresses clients reach into media.advertise",
         ),
     ),
-    (
-        "rtc.tcp_port",
-        Note("has no equivalent yet: media goes over UDP"),
-    ),
+    ("rtc.tcp_port", To("media", "tcp_port", number)),
     ("rtc.allow_tcp_fallback", Silent),
     (
         "rtc.force_tcp",
-        NoteIfOn("has no equivalent: media goes over UDP"),
+        NoteIfOn("has no equivalent: clients take TCP where UDP doesn't get through"),
     ),
     (
         "rtc.interfaces",
-        Note("is not read; write the addresses to use into media.addresses"),
+        Note("is not read; write their names into media.interfaces, those to leave out with \"!\""),
     ),
     (
         "rtc.ips",
@@ -318,9 +315,9 @@ fn node_ip(value: &Value, path: &str, found: &mut Found) -> Result<(), String> {
     if !named.is_empty() {
         found.note(
             path,
-            "became media.addresses; there they have to be addresses of this host",
+            "became media.advertise: clients are told it in place of this host's own addresses",
         );
-        found.set("media", "addresses", toml::Value::Array(named));
+        found.set("media", "advertise", toml::Value::Array(named));
     }
     Ok(())
 }
