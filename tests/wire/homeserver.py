@@ -219,4 +219,4 @@ class Homeserver:
                 return web.Response(status=answer.status, body=await answer.read(),
                                     content_type="application/json")
         except aiohttp.ClientError:
-            return web.json_response({"errcode": "M_UNKNOWN"}, status=502)
+            return web.json_response({"errcode": "M_UNKNOWN"}, status=500)

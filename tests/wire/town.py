@@ -34,7 +34,7 @@ class Nginx:
         await self.stop()
         self.folder.cleanup()
 
-    async def serve(self, recipe, pem=None):
+    async def serve(self, recipe, pem=None, buffers="large_client_header_buffers 4 64k;"):
         """From now on by this recipe."""
         await self.stop()
         folder = self.folder.name
@@ -59,7 +59,7 @@ http {{
     listen 127.0.0.1:{self.port} ssl;
     ssl_certificate {folder}/tls.pem;
     ssl_certificate_key {folder}/tls.pem;
-    large_client_header_buffers 4 64k;
+    {buffers}
     {recipe}
   }}
 }}
@@ -86,8 +86,8 @@ http {{
 class Town:
     """`async with Town() as town:`; `await town.doctor()` examines it."""
 
-    def __init__(self, more=""):
-        self.more = more
+    def __init__(self, leaves=True):
+        self.leaves = leaves
 
     async def __aenter__(self):
         self.authority = Authority()
@@ -95,8 +95,7 @@ class Town:
         self.name = f"localhost:{self.port}"
         self.home = await Homeserver(self.name).__aenter__()
         self.file = None
-        toml = self.toml()
-        self.daemon = await Daemon(toml).__aenter__()
+        self.daemon = await Daemon(self.toml(self.leaves)).__aenter__()
         self.nginx = await Nginx(self.port, self.authority.pem("localhost", days=60)).__aenter__()
         self.home.passes_to = f"http://{self.at()}"
         self.home.transports = [{"type": "livekit", "livekit_service_url": f"https://{self.name}",
@@ -109,13 +108,12 @@ class Town:
         await self.daemon.__aexit__()
         await self.home.__aexit__()
 
-    def toml(self):
+    def toml(self, leaves=True):
         """What the daemon and the doctor are both told."""
         return f"""
-{self.home.toml(service=True, leaves=True, url=f"wss://{self.name}")}
+{self.home.toml(service=True, leaves=leaves, url=f"wss://{self.name}")}
 [keys]
 town = "{KEY}"
-{self.more}
 """
 
     def at(self):

@@ -59,6 +59,8 @@ ids! {
     Validate = "path-validate",
     /// The WebSocket upgrade through the proxy.
     Upgrade = "upgrade",
+    /// Whether the proxy takes URLs as long as those of joins.
+    LongUrl = "long-url",
     /// What lets pages of other origins read answers.
     Cors = "cors",
     /// What the Matrix server says of itself in public.

@@ -7,6 +7,7 @@ use hyper::{Method, StatusCode};
 use serde_json::Value;
 
 use super::finding::{Finding, Id};
+use super::host::sentence;
 use super::proxy::NOT_JSON;
 use super::scene::{Scene, uri};
 use super::visit::{Answer, Question, Unreached};
@@ -120,7 +121,7 @@ async fn service(scene: &Scene) -> Finding {
                 None => id.ok("the homeserver knows this daemon as its application service"),
                 Some(concern) => {
                     let (cause, remedy) = concern.split_once("; ").unwrap_or((concern, REGISTER));
-                    id.warning(cause, remedy)
+                    id.warning(cause, &sentence(remedy))
                 }
             }
         }
@@ -202,7 +203,10 @@ async fn passed_on(scene: &Scene) -> Finding {
              io.element.msc4512.proxy_prefix and proxy_url as `stellwerk matrix registration` \
              prints them.",
         ),
-        StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT => id.failure(
+        // Synapse 1.163 says 500 where nobody listens.
+        StatusCode::INTERNAL_SERVER_ERROR
+        | StatusCode::BAD_GATEWAY
+        | StatusCode::GATEWAY_TIMEOUT => id.failure(
             "the homeserver doesn't reach this daemon to pass requests on",
             "Write into io.element.msc4512.proxy_url an address at which it does, and restart it.",
         ),

@@ -79,7 +79,8 @@ pub fn receive_buffer(config: &Config) -> Finding {
     }
 }
 
-fn sentence(text: &str) -> String {
+/// A remedy that stood behind a cause, on its own.
+pub fn sentence(text: &str) -> String {
     let mut chars = text.chars();
     let first = chars.next().map(|first| first.to_ascii_uppercase());
     let end = if text.ends_with('.') { "" } else { "." };
@@ -126,12 +127,11 @@ fn is_weak(secret: &str) -> bool {
 pub async fn listener(scene: &Scene) -> Finding {
     let id = Id::Listener;
     let token = scene.token(&random_name(), |grant| grant.room_create = true);
-    let path = format!(
-        "{}/validate?access_token={}&join_request={}",
-        scene.rtc(),
-        token.unwrap_or_default(),
-        join_request()
-    );
+    let Some(token) = token else {
+        return id.skipped("there is no API key", "Add one under [keys].");
+    };
+    let query = format!("access_token={token}&join_request={}", join_request());
+    let path = format!("{}/validate?{query}", scene.rtc());
     let local = scene.local().unwrap_or_default();
     let Some(uri) = uri(&local, &path) else {
         return id.skipped("http.listen is empty", "Set http.listen.");

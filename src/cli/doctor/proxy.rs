@@ -29,6 +29,12 @@ const PREFIX: &str = "Let the proxy take the prefix away, or add it to http.pref
 const UPGRADE: &str = "Let the proxy pass WebSockets on; for nginx: proxy_http_version 1.1, \
     proxy_set_header Upgrade $http_upgrade, proxy_set_header Connection \"upgrade\".";
 
+const LONGER: &str =
+    "Let the proxy take longer URLs; for nginx: large_client_header_buffers 4 64k.";
+
+/// Bytes of the URL of a join with an offer of many sections.
+const JOIN_BYTES: usize = 16 << 10;
+
 /// Everything about the proxy.
 pub async fn check(scene: &Scene) -> Vec<Finding> {
     let paths = [
@@ -42,6 +48,7 @@ pub async fn check(scene: &Scene) -> Vec<Finding> {
     }
     findings.push(validate(scene).await);
     findings.push(upgrade(scene).await);
+    findings.push(long_url(scene).await);
     findings.push(cors(scene).await);
     findings
 }
@@ -122,20 +129,60 @@ async fn token_path(scene: &Scene, id: Id, path: &str) -> Finding {
     }
 }
 
+/// What `/rtc/v1/validate` is asked with a good token, and so much beside it.
+fn validation(scene: &Scene, padding: usize) -> Result<Question, (&'static str, &'static str)> {
+    let token = scene.token(&random_name(), |grant| grant.room_create = true);
+    let token = token.ok_or(("there is no API key", "Add one under [keys]."))?;
+    let path = format!(
+        "{}/validate?access_token={token}&join_request={}&doctor={}",
+        scene.rtc(),
+        join_request(),
+        "x".repeat(padding)
+    );
+    let uri = scene.signalling.as_ref().and_then(|url| uri(url, &path));
+    Ok(Question::new(Method::GET, uri.ok_or((NO_URL, SET_URL))?))
+}
+
+/// A join carries the client's first offer in its URL.
+async fn long_url(scene: &Scene) -> Finding {
+    let id = Id::LongUrl;
+    let question = match validation(scene, JOIN_BYTES) {
+        Ok(question) => question,
+        Err((cause, remedy)) => return id.skipped(cause, remedy),
+    };
+    let bytes = JOIN_BYTES;
+    match scene.visitor.ask(question).await {
+        Ok(answer) if answer.status == StatusCode::OK => {
+            id.ok(format!("a URL of {bytes} bytes reaches the daemon"))
+        }
+        Ok(answer)
+            if matches!(
+                answer.status,
+                StatusCode::URI_TOO_LONG
+                    | StatusCode::BAD_REQUEST
+                    | StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE
+            ) =>
+        {
+            let (status, server) = (answer.status, answer.server());
+            id.warning(
+                format!("a URL of {bytes} bytes is refused with {status}{server}: joins get lost"),
+                LONGER,
+            )
+        }
+        _ => id.skipped(
+            "shorter URLs don't reach the daemon either",
+            "See path-validate.",
+        ),
+    }
+}
+
 async fn validate(scene: &Scene) -> Finding {
     let (id, path) = (Id::Validate, format!("{}/validate", scene.rtc()));
-    let token = scene.token(&random_name(), |grant| grant.room_create = true);
-    let Some(token) = token else {
-        return id.skipped("there is no API key", "Add one under [keys].");
+    let question = match validation(scene, 0) {
+        Ok(question) => question,
+        Err((cause, remedy)) => return id.skipped(cause, remedy),
     };
-    let asked = format!(
-        "{path}?access_token={token}&join_request={}",
-        join_request()
-    );
-    let Some(uri) = scene.signalling.as_ref().and_then(|url| uri(url, &asked)) else {
-        return id.skipped(NO_URL, SET_URL);
-    };
-    let answer = scene.visitor.ask(Question::new(Method::GET, uri)).await;
+    let answer = scene.visitor.ask(question).await;
     match usual(id, &path, answer) {
         Err(finding) => finding,
         Ok(answer) if answer.status == StatusCode::OK && answer.says("success") => {
