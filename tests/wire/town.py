@@ -133,7 +133,7 @@ town = "{KEY}"
         origin = f"add_header Access-Control-Allow-Origin {origin};" if origin else ""
         known = "" if known == "" else f"""location = /.well-known/matrix/client {{
             default_type application/json; {origin} return 200 '{known or self.known()}'; }}"""
-        home = f"location /_matrix {{ proxy_pass http://127.0.0.1:{self.home.port}; }}"
+        home = f"location /_matrix {{ proxy_pass {self.home.url}; }}"
         await self.nginx.serve(recipe.replace("DAEMON", self.at()) + home + known, pem)
 
     async def doctor(self, *arguments, change=lambda toml: toml, mode=0o600):
