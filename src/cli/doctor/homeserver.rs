@@ -74,7 +74,7 @@ fn reached(scene: &Scene, versions: &Result<Answer, Unreached>) -> Finding {
 }
 
 async fn openid(scene: &Scene) -> Finding {
-    let id = Id::OpenId;
+    let id = Id::Userinfo;
     let path = "/_matrix/federation/v1/openid/userinfo?access_token=doctor";
     let Some(at) = scene.homeserver().and_then(|base| uri(&base, path)) else {
         return id.skipped(NO_SERVER, NAME_SERVER);

@@ -30,7 +30,7 @@ async fn ask_for(
     );
     let question = Question::get(&path);
     let answer = in_time::<Unverified>(federation.question(server, question, ASKER)).await?;
-    user(server, &answer).map(|user| user.as_str().to_owned())
+    user(server, None, &answer).map(|user| user.as_str().to_owned())
 }
 
 fn delegates(to: &'static str) -> impl Fn(&str) -> Reply {
