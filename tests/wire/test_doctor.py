@@ -3,7 +3,9 @@ the proxy are real; the homeserver stands in for a Synapse that is configured wr
 
 import json
 import os
+import socket
 import tempfile
+import time
 
 from daemon import Daemon, metric
 from harness import expect, test, until
@@ -283,6 +285,21 @@ async def _():
         for name in ("homeserver", "openid", "application-service", "membership",
                      "homeserver-proxy", "transports"):
             see(found, name, "failure", "can't be reached")
+
+
+@test("", "the doctor doesn't wait for ever where nothing answers", seconds=90)
+async def _():
+    async with Town() as town:
+        await town.nginx.stop()
+        with socket.create_server(("127.0.0.1", town.port), backlog=100):
+            # Connections stand, and nobody takes them.
+            started = time.monotonic()
+            code, found = await town.doctor()
+            seconds = time.monotonic() - started
+        for name in ("certificate", "path-sfu-get", "upgrade", "well-known", "call"):
+            see(found, name, "failure", "doesn't answer within")
+        see(found, "openid", "ok")
+        expect(code == 2 and seconds < 40, f"exit code {code} after {seconds:.0f} s")
 
 
 @test("", "the doctor hears a call, or says why there is none", seconds=90)

@@ -161,7 +161,7 @@ async def run_doctor(*arguments, within=None):
     process = await asyncio.create_subprocess_exec(
         *(within.command(command) if within else command),
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE)
-    out, err = await asyncio.wait_for(process.communicate(), 70)
+    out, err = await asyncio.wait_for(process.communicate(), 80)
     if not out:
         return process.returncode, err.decode()
     found = json.loads(out)

@@ -30,8 +30,8 @@ const FEATURES: [(&str, &str); 2] = [
 
 /// Everything about discovery. `versions` is what the homeserver answers to `/versions`.
 pub async fn check(scene: &Scene, versions: &Result<Answer, Unreached>) -> Vec<Finding> {
-    let mut findings = well_known(scene).await;
-    findings.push(transports(scene).await);
+    let (mut findings, transports) = tokio::join!(well_known(scene), transports(scene));
+    findings.push(transports);
     findings.push(features(versions));
     findings
 }

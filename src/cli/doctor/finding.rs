@@ -78,7 +78,7 @@ ids! {
     /// The client-server API of the homeserver.
     Homeserver = "homeserver",
     /// Whether it says whose an OpenID token is.
-    Userinfo = "openid",
+    UserInfo = "openid",
     /// Whether it knows us as its application service.
     Service = "application-service",
     /// Whether it says who is in a room.

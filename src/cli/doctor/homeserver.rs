@@ -34,14 +34,17 @@ const KNOW: &str = "Name the very file of matrix.registration in app_service_con
 
 /// Everything about the homeserver. `versions` is what it answers to `/versions`.
 pub async fn check(scene: &Scene, versions: &Result<Answer, Unreached>) -> Vec<Finding> {
+    let (openid, service, membership, passed_on, delayed) = tokio::join!(
+        openid(scene),
+        service(scene),
+        membership(scene),
+        passed_on(scene),
+        delayed(scene, versions),
+    );
+    let reached = reached(scene, versions);
+    let clock = clock(versions);
     vec![
-        reached(scene, versions),
-        openid(scene).await,
-        service(scene).await,
-        membership(scene).await,
-        passed_on(scene).await,
-        delayed(scene, versions).await,
-        clock(versions),
+        reached, openid, service, membership, passed_on, delayed, clock,
     ]
 }
 
@@ -74,7 +77,7 @@ fn reached(scene: &Scene, versions: &Result<Answer, Unreached>) -> Finding {
 }
 
 async fn openid(scene: &Scene) -> Finding {
-    let id = Id::Userinfo;
+    let id = Id::UserInfo;
     let path = "/_matrix/federation/v1/openid/userinfo?access_token=doctor";
     let Some(at) = scene.homeserver().and_then(|base| uri(&base, path)) else {
         return id.skipped(NO_SERVER, NAME_SERVER);

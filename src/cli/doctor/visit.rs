@@ -23,8 +23,8 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::rustls::{self, ClientConfig};
 
-/// How long an exchange may take.
-const TOTAL_TIME: Duration = Duration::from_secs(8);
+/// How long an exchange may take: longer than the daemon takes to refuse a join.
+const TOTAL_TIME: Duration = Duration::from_secs(6);
 
 /// Bytes of an answer.
 const BODY_BYTES: usize = 256 << 10;
