@@ -4,8 +4,10 @@
 //! A connection has a few seconds to send a first frame, and that has to be a check for somebody
 //! here: so what costs nothing to open holds nothing for long.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -13,6 +15,7 @@ use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::task::JoinSet;
 
 use super::streams::FRAME_BYTES_MAX;
 use super::team::{Connection, Handed};
@@ -20,6 +23,10 @@ use crate::media::demux::{self, Pair};
 
 /// How long a connection may take to say whose it is.
 const GREETING_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// Connections of one IP address that haven't said yet whose they are; further ones are closed.
+/// What a client has to say takes one round trip.
+const GREETINGS_PER_ADDRESS: usize = 64;
 
 /// After a connection could not be taken, for want of descriptors most likely.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -29,7 +36,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub struct Stats {
     /// They said nothing in time, or something else than a check for anybody here.
     pub strangers: AtomicU64,
-    /// Their worker had too many waiting.
+    /// Their worker or their address had too many waiting.
     pub refused: AtomicU64,
     /// They could not be taken.
     pub failed: AtomicU64,
@@ -43,18 +50,53 @@ pub async fn serve(
     places: Arc<Semaphore>,
     stats: Arc<Stats>,
 ) {
-    while let Ok(place) = Arc::clone(&places).acquire_owned().await {
-        match listener.accept().await {
-            Ok((stream, remote)) => {
-                let (members, stats) = (members.clone(), Arc::clone(&stats));
-                tokio::spawn(async move {
-                    greet(stream, remote, place, &members, &stats).await;
-                });
+    let mut greeters = JoinSet::new();
+    let mut by_address: HashMap<IpAddr, usize> = HashMap::new();
+    loop {
+        let taken = tokio::select! {
+            Some(Ok(address)) = greeters.join_next() => {
+                leave(&mut by_address, address);
+                continue;
             }
-            Err(_) => {
-                stats.failed.fetch_add(1, Ordering::Relaxed);
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
+            taken = take(&listener, &places) => taken,
+        };
+        let Ok((place, stream, remote)) = taken else {
+            stats.failed.fetch_add(1, Ordering::Relaxed);
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+            continue;
+        };
+        let address = remote.ip();
+        let greeting = by_address.entry(address).or_default();
+        if *greeting >= GREETINGS_PER_ADDRESS {
+            stats.refused.fetch_add(1, Ordering::Relaxed);
+            continue;
+        }
+        *greeting += 1;
+        let (members, stats) = (members.clone(), Arc::clone(&stats));
+        greeters.spawn(async move {
+            greet(stream, remote, place, &members, &stats).await;
+            address
+        });
+    }
+}
+
+/// The next connection, once there is a place for it.
+async fn take(
+    listener: &TcpListener,
+    places: &Arc<Semaphore>,
+) -> io::Result<(OwnedSemaphorePermit, TcpStream, SocketAddr)> {
+    let place = Arc::clone(places).acquire_owned().await;
+    let place = place.map_err(io::Error::other)?;
+    let (stream, remote) = listener.accept().await?;
+    Ok((place, stream, remote))
+}
+
+/// A connection of that address has said whose it is, or has not.
+fn leave(by_address: &mut HashMap<IpAddr, usize>, address: IpAddr) {
+    if let Entry::Occupied(mut greeting) = by_address.entry(address) {
+        *greeting.get_mut() -= 1;
+        if *greeting.get() == 0 {
+            greeting.remove();
         }
     }
 }
@@ -188,5 +230,17 @@ mod tests {
         let mut client = TcpStream::connect(door.at).await.unwrap();
         let _ = client.read(&mut [0; 1]).await;
         assert_eq!(door.stats.strangers.load(Ordering::Relaxed), 1);
+    }
+
+    #[tokio::test]
+    async fn one_address_takes_few_places() {
+        let door = door(1000).await;
+        let mut silent = Vec::new();
+        for _ in 0..GREETINGS_PER_ADDRESS {
+            silent.push(TcpStream::connect(door.at).await.unwrap());
+        }
+        let mut further = TcpStream::connect(door.at).await.unwrap();
+        assert_eq!(further.read(&mut [0; 1]).await.unwrap_or_default(), 0);
+        assert_eq!(door.stats.refused.load(Ordering::Relaxed), 1);
     }
 }
