@@ -98,7 +98,7 @@ class Nginx(_Proxy):
             ("http://127.0.0.1:7880", f"http://{self.upstream}"),
             *((f"/etc/ssl/{site}/{file}.pem", self.pem.name)
               for site in ("rtc.example.org", "example.org") for file in ("fullchain", "privkey")),
-            ("/etc/stellwerk/well-known-client.json", os.path.abspath(WELL_KNOWN)))
+            ("/etc/nginx/well-known-client.json", os.path.abspath(WELL_KNOWN)))
         self.write("recipe.conf", recipe)
         folders = "".join(f"{kind}_temp_path {self.folder.name}/{kind};\n" for kind in (
             "client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
@@ -122,7 +122,7 @@ class Caddy(_Proxy):
             ("\nrtc.example.org {\n", f"\nhttps://127.0.0.1:{self.port} {{\n{tls}"),
             ("\nexample.org {\n", f"\n{self.site} {{\n{tls}"),
             ("127.0.0.1:7880", self.upstream),
-            ("root * /etc/stellwerk", f"root * {os.path.abspath(CONFIG)}"))
+            ("root * /etc/caddy", f"root * {os.path.abspath(CONFIG)}"))
         options = "{\n\tadmin off\n\tauto_https disable_redirects\n\tdefault_sni 127.0.0.1\n}\n"
         path = self.write("Caddyfile", options + recipe)
         return [os.path.join(DEBIAN, "bin", "caddy"), "run", "--adapter", "caddyfile", "--config", path]

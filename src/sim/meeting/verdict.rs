@@ -13,6 +13,8 @@ use crate::sim::receiving::Incoming;
 pub struct Sees {
     publisher: String,
     layer: Option<Quality>,
+    /// Pictures move if the newest is no older than this.
+    within: Duration,
 }
 
 impl Sees {
@@ -21,7 +23,13 @@ impl Sees {
         Self {
             publisher: publisher.to_owned(),
             layer: None,
+            within: MOVING,
         }
+    }
+
+    /// The same on a link on which pictures may stand for as long as this.
+    pub fn within(self, within: Duration) -> Self {
+        Self { within, ..self }
     }
 
     /// Moving pictures of somebody, from this layer.
@@ -36,7 +44,7 @@ impl Sees {
 /// Offences that a failing test shows.
 const OFFENCES_SHOWN: usize = 5;
 
-/// Pictures move if the newest is no older than this.
+/// Pictures move if the newest is no older than this, on links that are not very bad.
 const MOVING: Duration = Duration::from_millis(500);
 
 impl Meeting {
@@ -96,7 +104,7 @@ impl Meeting {
             .iter()
             .filter_map(|stream| stream.decoder.shown)
             .max();
-        let moving = shown.filter(|(at, _)| self.now.saturating_duration_since(*at) < MOVING);
+        let moving = shown.filter(|(at, _)| self.now.saturating_duration_since(*at) < sees.within);
         let right = moving.is_some_and(|(_, layer)| {
             sees.layer
                 .is_none_or(|wanted| usize::from(layer) == wanted as usize)
