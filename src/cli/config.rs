@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 use stellwerk::config::{Config as Values, Matrix, Problem, SAMPLE, Sources};
 use stellwerk::matrix::homeservers::Homeservers;
-use stellwerk::matrix::registration::Registration;
+use stellwerk::matrix::registration::{LEAVES_EXPECTED, Registration};
 
 use super::Failure;
 
@@ -81,6 +81,9 @@ fn concerns_of_files(matrix: &Matrix) -> Vec<String> {
                     .map(|concern| format!("{}: {concern}", path.display())),
             ),
             Err(problem) => concerns.push(problem),
+        }
+        if matrix.leaves.is_none() {
+            concerns.push(LEAVES_EXPECTED.to_owned());
         }
     }
     if let Err(error) = Homeservers::new(matrix) {

@@ -29,6 +29,12 @@ const FILE_BYTES_MAX: u64 = 64 * 1024;
 /// Bytes of a token before they are text: as many as an HS256 key has, and as hard to guess.
 const TOKEN_BYTES: usize = 32;
 
+/// Element Call tries without a token whether leaves can be entrusted through the homeserver, which
+/// says 401 for us whatever we think of it; and Element Call takes all but 404 for a yes.
+pub const LEAVES_EXPECTED: &str = "with matrix.registration, clients believe that their leave is \
+    kept here and may stay in a call for an hour after they have vanished; set matrix.leaves to a \
+    file";
+
 /// What each side has to know of a registration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Registration {

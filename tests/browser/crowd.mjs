@@ -93,4 +93,4 @@ const failed = await run("crowd", {
   },
   after: () => world.close(),
 });
-process.exit(failed ? 1 : 0);
+process.exit(failed ? 3 : 0);

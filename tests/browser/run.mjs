@@ -30,4 +30,4 @@ const failed = await run("browser", {
   },
 });
 await world?.close();
-process.exit(failed ? 1 : 0);
+process.exit(failed ? 3 : 0);

@@ -14,7 +14,7 @@ sys.path.insert(0, str(HERE.parent / "lib"))
 from internet import Internet  # noqa: E402
 
 TOWNS = {"a.example": "5.9.0.1", "b.example": "5.9.0.2"}
-SECONDS = 300
+SECONDS = 900
 
 
 async def main():

@@ -25,4 +25,4 @@ const failed = await run("element", {
   },
 });
 await world?.close();
-process.exit(failed ? 1 : 0);
+process.exit(failed ? 3 : 0);

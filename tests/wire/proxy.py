@@ -89,12 +89,10 @@ class Nginx(_Proxy):
     """Debian's nginx with config/nginx.conf."""
 
     def prepare(self):
-        self.errors = os.path.join(self.folder.name, "errors")
         recipe = replaced(
             self.recipe("nginx.conf"),
             ("listen [::]:443 ssl;", ""),
             ("listen 443 ssl;", f"listen 127.0.0.1:{self.port} ssl;"),
-            ("/var/log/nginx/stellwerk.log", self.errors),
             ("http://127.0.0.1:7880", f"http://{self.upstream}"),
             *((f"/etc/ssl/{site}/{file}.pem", self.pem.name)
               for site in ("rtc.example.org", "example.org") for file in ("fullchain", "privkey")),

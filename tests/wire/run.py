@@ -40,4 +40,4 @@ import test_webhook  # noqa: E402,F401
 import test_discovery  # noqa: E402,F401
 import test_doctor  # noqa: E402,F401
 
-sys.exit(bool(asyncio.run(harness.run("wire", probe.close_all))))
+sys.exit(3 if asyncio.run(harness.run("wire", probe.close_all)) else 0)

@@ -63,6 +63,13 @@ async def _():
          {"upgrade": ("failure", "426", "proxy_http_version")}),
         (f"location / {{ {PASS} add_header Access-Control-Allow-Origin * always; }}",
          {"cors": ("failure", "twice", "Take Access-Control-Allow-Origin out")}),
+        (f"location / {{ {PASS} proxy_hide_header Access-Control-Allow-Origin; "
+         "add_header Access-Control-Allow-Origin https://old.example always; }",
+         {"cors": ("failure", "no other origin than https://old.example", "Take")}),
+        ("location / { return 503; }", {"path-sfu-get": ("failure", "503", "Start the daemon"),
+                                        "upgrade": ("failure", "503", "Start the daemon")}),
+        ("location / { add_header WWW-Authenticate Basic always; return 401; }",
+         {"path-validate": ("failure", "password", "ask for none")}),
         (f"location / {{ {PASS} rewrite ^(.*)$ /elsewhere$1 break; }}",
          {"path-sfu-get": ("failure", "another path", "http.prefixes"),
           "upgrade": ("failure", "another path", "http.prefixes")}),
@@ -172,8 +179,13 @@ async def _():
         code, found = await town.doctor(
             "--no-call", change=lambda toml: "\n".join(
                 line for line in toml.splitlines() if not line.startswith("leaves")))
+        see(found, "path-delegate", "warning", "for an hour", "matrix.leaves")
+        expect(code == 1, f"exit code {code}")
+        _, found = await town.doctor(
+            "--no-call", change=lambda toml: "\n".join(
+                line for line in toml.splitlines()
+                if not line.startswith(("leaves", "registration"))))
         see(found, "path-delegate", "skipped", "keeps no leaves", "matrix.leaves")
-        expect(code == 0, f"exit code {code}")
 
         # As Element Call's documentation has it: two paths, taken away by the proxy.
         jwt, here = f"https://{town.name}/livekit/jwt", f"wss://{town.name}"
@@ -218,10 +230,17 @@ async def _():
             await town.proxy(known=known, origin=origin)
             _, found = await town.doctor("--no-call")
             see(found, name, status, words)
-        await town.proxy("location = /.well-known/matrix/client { return 301 /moved; }"
-                         f"location = /moved {{ return 200 '{town.known()}'; }}" + GOOD, known="")
-        _, found = await town.doctor()
-        see(found, "well-known-focus", "ok")
+        # Browsers look for the header at each step.
+        allow = "add_header Access-Control-Allow-Origin * always;"
+        for header, status, words in [
+            (allow, "ok", ""), ("", "failure", "redirect without"),
+        ]:
+            await town.proxy(
+                f"location = /.well-known/matrix/client {{ {header} return 301 /moved; }}"
+                f"location = /moved {{ {allow} return 200 '{town.known()}'; }}" + GOOD, known="")
+            _, found = await town.doctor("--no-call")
+            see(found, "well-known-cors", status, words)
+            see(found, "well-known-focus", "ok")
 
 
 @test("", "the doctor sees each way in which a homeserver is configured wrong", seconds=90)

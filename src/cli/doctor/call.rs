@@ -22,7 +22,10 @@ const MORE_TIME: Duration = Duration::from_secs(1);
 
 const LOG: &str = "See in the log of the daemon why.";
 const PORTS: &str = "Open these UDP ports in firewalls and forward them to this host, and name in \
-    media.addresses only addresses that clients reach.";
+    media.addresses only addresses that clients reach; behind a NAT name its address in \
+    media.advertise.";
+const HAIRPIN: &str = "Run this command on another host: behind a NAT, this one often can't reach \
+    the address in media.advertise. If it fails there too, forward these UDP ports to this host.";
 
 /// What came of it.
 struct Outcome {
@@ -59,7 +62,7 @@ pub async fn check(scene: &Scene) -> Vec<Finding> {
     let outcome = call(scene, speaks, hears).await;
     delete(scene, &room).await;
     match outcome {
-        Ok(outcome) => vec![ports(&outcome), judge(&outcome)],
+        Ok(outcome) => vec![ports(scene, &outcome), judge(scene, &outcome)],
         Err(trouble) => {
             let (cause, remedy) = explain(&trouble);
             vec![
@@ -111,7 +114,7 @@ async fn call(scene: &Scene, speaks: hyper::Uri, hears: hyper::Uri) -> Result<Ou
 
 /// The room would go by itself in a while; this is only tidier.
 async fn delete(scene: &Scene, room: &str) {
-    let base = scene.local().or_else(|| scene.signalling.clone());
+    let base = scene.signalling.clone().or_else(|| scene.local());
     let at = base.and_then(|base| uri(&base, "/twirp/livekit.RoomService/DeleteRoom"));
     let token = scene.token(room, |grant| grant.room_create = true);
     if let (Some(at), Some(token)) = (at, token) {
@@ -139,7 +142,14 @@ fn explain(trouble: &Trouble) -> (String, &'static str) {
     }
 }
 
-fn ports(outcome: &Outcome) -> Finding {
+/// Nothing answers, and all that could is in front of a NAT, where many hosts don't reach themselves.
+fn may_be_hairpin(scene: &Scene, outcome: &Outcome) -> bool {
+    let advertised = &scene.config.media.advertise;
+    let mut tried = outcome.tried.iter();
+    !outcome.tried.is_empty() && tried.all(|it| advertised.contains(&it.address.ip()))
+}
+
+fn ports(scene: &Scene, outcome: &Outcome) -> Finding {
     let id = Id::MediaPorts;
     let list = |wanted: &dyn Fn(&Tried) -> bool| {
         let found = outcome.tried.iter().filter(|it| wanted(it));
@@ -155,7 +165,10 @@ fn ports(outcome: &Outcome) -> Finding {
             true => "the daemon names no address for media".to_owned(),
             false => format!("no address for media answers: {all}"),
         };
-        return id.failure(cause, PORTS);
+        return match may_be_hairpin(scene, outcome) {
+            true => id.warning(cause, HAIRPIN),
+            false => id.failure(cause, PORTS),
+        };
     }
     if silent_count > 0 {
         let cause = format!("of the addresses for media, {silent} doesn't answer");
@@ -169,7 +182,7 @@ fn ports(outcome: &Outcome) -> Finding {
     }
 }
 
-fn judge(outcome: &Outcome) -> Finding {
+fn judge(scene: &Scene, outcome: &Outcome) -> Finding {
     let id = Id::Call;
     match outcome.heard {
         Some((time, from)) => {
@@ -185,7 +198,11 @@ fn judge(outcome: &Outcome) -> Finding {
         ),
         None => {
             let seconds = CALL_TIME.as_secs();
-            id.failure(format!("media didn't connect within {seconds} s"), PORTS)
+            let cause = format!("media didn't connect within {seconds} s");
+            match may_be_hairpin(scene, outcome) {
+                true => id.warning(cause, HAIRPIN),
+                false => id.failure(cause, PORTS),
+            }
         }
     }
 }

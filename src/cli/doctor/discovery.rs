@@ -52,19 +52,19 @@ async fn well_known(scene: &Scene) -> Vec<Finding> {
             let cause = format!("https://{server}{WELL_KNOWN} {why}");
             Err(Id::WellKnown.failure(cause, SERVE_JSON))
         }
-        Ok(answer) if answer.status != StatusCode::OK => {
+        Ok((answer, _)) if answer.status != StatusCode::OK => {
             let (status, by) = (answer.status, answer.server());
             let cause = format!("https://{server}{WELL_KNOWN} is answered with {status}{by}");
             Err(Id::WellKnown.failure(cause, SERVE_JSON))
         }
-        Ok(answer) if !answer.json().is_object() => {
+        Ok((answer, _)) if !answer.json().is_object() => {
             let cause = format!("https://{server}{WELL_KNOWN} is no JSON object");
             Err(Id::WellKnown.failure(cause, SERVE_JSON))
         }
-        Ok(answer) => Ok(answer),
+        Ok(found) => Ok(found),
     };
-    let answer = match first {
-        Ok(answer) => answer,
+    let (answer, strayed) = match first {
+        Ok(found) => found,
         Err(finding) => {
             let cause = "there is no public text of the Matrix server";
             let mut findings = all(cause, SERVE_JSON);
@@ -75,14 +75,15 @@ async fn well_known(scene: &Scene) -> Vec<Finding> {
     let json = answer.json();
     vec![
         Id::WellKnown.ok(format!("https://{server}{WELL_KNOWN} is JSON")),
-        readable(&answer),
+        strayed.unwrap_or_else(|| readable(&answer)),
         focus(scene, &json),
         base_url(scene, &json).await,
     ]
 }
 
-/// With redirects.
-async fn fetch(scene: &Scene, server: &str) -> Result<Answer, Unreached> {
+/// With redirects. Where pages can't follow one of them, that is found too.
+async fn fetch(scene: &Scene, server: &str) -> Result<(Answer, Option<Finding>), Unreached> {
+    let mut strayed = None;
     let bad = || Unreached::Address(server.to_owned());
     let mut at = uri(&format!("https://{server}"), WELL_KNOWN).ok_or_else(bad)?;
     for _ in 0..REDIRECTS {
@@ -93,15 +94,40 @@ async fn fetch(scene: &Scene, server: &str) -> Result<Answer, Unreached> {
         let location = answer.headers.get("location");
         let location = location.and_then(|to| to.to_str().ok()).unwrap_or_default();
         if !answer.status.is_redirection() || location.is_empty() {
-            return Ok(answer);
+            return Ok((answer, strayed));
         }
+        strayed = strayed.or_else(|| stray(&answer, location));
         let base = match location.starts_with('/') {
             true => format!("https://{}", at.authority().map_or("", |it| it.as_str())),
             false => String::new(),
         };
         at = uri(&base, location).ok_or_else(bad)?;
     }
-    scene.visitor.ask(Question::new(Method::GET, at)).await
+    let answer = scene.visitor.ask(Question::new(Method::GET, at)).await?;
+    Ok((answer, strayed))
+}
+
+/// Browsers look for the header at each step, and don't leave TLS.
+fn stray(redirect: &Answer, location: &str) -> Option<Finding> {
+    let id = Id::WellKnownCors;
+    if location.starts_with("http:") {
+        let cause = format!("{WELL_KNOWN} leads to an address without TLS, where no page goes");
+        return Some(id.failure(
+            cause,
+            "Redirect to https, or serve it where it is asked for.",
+        ));
+    }
+    let open = redirect.origins() == ["*"];
+    (!open).then(|| {
+        let cause = format!(
+            "{WELL_KNOWN} is a redirect without Access-Control-Allow-Origin: *, so no page \
+             follows it"
+        );
+        id.failure(
+            cause,
+            "Add the header to the redirect as well, or serve it without one.",
+        )
+    })
 }
 
 fn readable(answer: &Answer) -> Finding {

@@ -4,7 +4,9 @@
 //! That it is this daemon which answers is seen by its words, and by whether it takes a token of
 //! the configured key.
 
+use hyper::header::WWW_AUTHENTICATE;
 use hyper::{Method, StatusCode};
+use stellwerk::matrix::registration::LEAVES_EXPECTED;
 use stellwerk::signal::grant::MatrixCall;
 
 use super::finding::{Finding, Id};
@@ -65,6 +67,16 @@ fn usual(id: Id, path: &str, answer: Result<Answer, Unreached>) -> Result<Answer
             let cause = format!("{path} is answered with {status}{server}, not by the daemon");
             Err(id.failure(cause, DAEMON_DOWN))
         }
+        // The daemon's own says that it is full, or about to stop.
+        StatusCode::SERVICE_UNAVAILABLE if !answer.says(THIS_NODE) => {
+            let cause = format!("{path} is answered with {status}{server}, not by the daemon");
+            Err(id.failure(cause, DAEMON_DOWN))
+        }
+        StatusCode::UNAUTHORIZED if answer.headers.contains_key(WWW_AUTHENTICATE) => {
+            let cause = format!("{path} is answered with a question for a password{server}");
+            let remedy = "Let the proxy ask for none here: tokens are what protects calls.";
+            Err(id.failure(cause, remedy))
+        }
         _ if answer.says(NO_PATH) => {
             let cause = format!("{path} reaches the daemon under another path, which it lacks");
             Err(id.failure(cause, PREFIX))
@@ -120,6 +132,10 @@ async fn token_path(scene: &Scene, id: Id, path: &str) -> Finding {
         StatusCode::NOT_FOUND if answer.says(OFF) && wanted => {
             let cause = format!("{path} is answered by a daemon in which it is off");
             id.failure(cause, RESTART)
+        }
+        StatusCode::NOT_FOUND if answer.says(OFF) && scene.registration.is_some() => {
+            let cause = format!("{path} is off, but {LEAVES_EXPECTED}");
+            id.warning(cause, "Set matrix.leaves, and restart the daemon.")
         }
         StatusCode::NOT_FOUND if answer.says(OFF) => id.skipped(
             format!("{path} reaches the daemon, which keeps no leaves"),
@@ -291,7 +307,14 @@ async fn cors(scene: &Scene) -> Finding {
                      errors and on OPTIONS too.",
                 );
             }
-            [one] if !one.contains(',') => {}
+            [one] if one == "*" || one == origin(scene) => {}
+            [one] if !one.contains(',') => {
+                return id.failure(
+                    format!("{what} allows no other origin than {one}"),
+                    "Take Access-Control-Allow-Origin out of the proxy's configuration: the \
+                     daemon sends it itself.",
+                );
+            }
             _ => {
                 return id.failure(
                     format!("{what} allows origins twice, which browsers refuse altogether"),

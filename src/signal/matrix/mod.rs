@@ -38,7 +38,7 @@ use crate::config::{Config, Secret};
 use crate::directory::events::Listening;
 use crate::matrix::homeservers::{Homeservers, escaped};
 use crate::matrix::leaves::store::Store;
-use crate::matrix::registration::Registration;
+use crate::matrix::registration::{LEAVES_EXPECTED, Registration};
 use leaving::Office;
 use members::Members;
 use refusal::Refusal;
@@ -49,11 +49,6 @@ const BODY_BYTES_MAX: usize = 16 * 1024;
 
 /// Bytes of a transaction of the homeserver: a hundred events of 64 KiB.
 const TRANSACTION_BYTES_MAX: usize = 8 << 20;
-
-/// Element Call tries without a token whether leaves can be entrusted through the homeserver, which
-/// says 401 for us whatever we think of it; and Element Call takes all but 404 for a yes.
-const LEAVES_EXPECTED: &str = "with matrix.registration, clients believe that their leave is kept \
-    here and may stay in a call for an hour after they have vanished; set matrix.leaves to a file";
 
 /// What tokens for Matrix users take.
 pub struct Matrix {
