@@ -29,6 +29,17 @@ def _free_udp():
     raise Failure("no free UDP port")
 
 
+async def end(process):
+    """Ends a process that was started here, if it hasn't ended."""
+    if process.returncode is None:
+        process.terminate()
+        try:
+            await asyncio.wait_for(process.wait(), 10)
+        except asyncio.TimeoutError:
+            process.kill()
+            await process.wait()
+
+
 class Daemon:
     """`async with Daemon(toml=...) as daemon:` - ready inside, ended by its own pid after."""
 
@@ -78,13 +89,7 @@ class Daemon:
             return log.read()
 
     async def __aexit__(self, *_):
-        if self.process.returncode is None:
-            self.process.terminate()
-            try:
-                await asyncio.wait_for(self.process.wait(), 10)
-            except asyncio.TimeoutError:
-                self.process.kill()
-                await self.process.wait()
+        await end(self.process)
 
 
 def metric(name, labels=None, base=None):

@@ -11,7 +11,7 @@ import ssl
 import tempfile
 import time
 
-from daemon import free_tcp
+from daemon import end, free_tcp
 from harness import Failure
 from internet import Authority
 
@@ -75,13 +75,7 @@ class _Proxy:
         return path
 
     async def __aexit__(self, *_):
-        if self.process.returncode is None:
-            self.process.terminate()
-            try:
-                await asyncio.wait_for(self.process.wait(), 10)
-            except asyncio.TimeoutError:
-                self.process.kill()
-                await self.process.wait()
+        await end(self.process)
         self.folder.cleanup()
 
 
