@@ -6,7 +6,7 @@
 //! it passes another thread. They only receive: what is sent leaves by the worker's own socket of
 //! the same address and port.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 use std::task::{Context, Waker};
@@ -17,6 +17,13 @@ use super::ready::Ready;
 use super::udp::{Batch, Bound, Buffers, Socket};
 use crate::media::demux::Pair;
 
+/// Pairs that wait for a socket. Where so many do, the limits of the host are far too low, and
+/// further ones stay without.
+const WAITING_MAX: usize = 1024;
+
+/// Waiting pairs that are tried in one go.
+const TRIES_MAX: usize = 64;
+
 /// The connected sockets of one worker.
 pub(super) struct Flows {
     ready: Ready,
@@ -25,6 +32,9 @@ pub(super) struct Flows {
     flows: Slab<Flow>,
     max: usize,
     buffers: Buffers,
+    /// Those that got no socket yet. Until then they are heard if the kernel happens to give what
+    /// they send to this worker.
+    waiting: VecDeque<Pair>,
 }
 
 struct Flow {
@@ -50,6 +60,7 @@ impl Flows {
             flows: Slab::new(),
             max,
             buffers,
+            waiting: VecDeque::new(),
         }
     }
 
@@ -58,8 +69,34 @@ impl Flows {
         self.flows.len()
     }
 
+    /// From now on what comes from there is received by a socket of its own, or once there can be
+    /// one.
+    pub(super) fn open_or_wait(&mut self, pair: Pair) -> Result<(), Unopened> {
+        let opened = self.open(pair);
+        let has_room = self.waiting.len() < WAITING_MAX;
+        if opened.is_err() && has_room && !self.waiting.contains(&pair) {
+            self.waiting.push_back(pair);
+        }
+        opened
+    }
+
+    /// Tries again to give sockets to those without: others may have left, or the kernel have room.
+    pub(super) fn open_waiting(&mut self) {
+        for _ in 0..self.waiting.len().min(TRIES_MAX) {
+            let Some(pair) = self.waiting.pop_front() else {
+                return;
+            };
+            match self.open(pair) {
+                Ok(()) => {}
+                Err(Unopened::Full) => return self.waiting.push_front(pair),
+                // That may be for this pair alone.
+                Err(Unopened::Failed) => self.waiting.push_back(pair),
+            }
+        }
+    }
+
     /// From now on what comes from there is received by a socket of its own.
-    pub(super) fn open(&mut self, pair: Pair) -> Result<(), Unopened> {
+    fn open(&mut self, pair: Pair) -> Result<(), Unopened> {
         if self.by_pair.contains_key(&pair) {
             return Ok(());
         }
@@ -80,6 +117,7 @@ impl Flows {
 
     /// The pair is nobody's any more.
     pub(super) fn close(&mut self, pair: Pair) {
+        self.waiting.retain(|waiting| *waiting != pair);
         if let Some(key) = self.by_pair.remove(&pair) {
             // It may still stand in the queue, where whoever has the place next only finds nothing
             // to read.
@@ -147,6 +185,32 @@ mod tests {
         all
     }
 
+    fn pair(local: SocketAddr, client: &UdpSocket) -> Pair {
+        let remote = client.local_addr().unwrap();
+        Pair { local, remote }
+    }
+
+    #[tokio::test]
+    async fn whoever_got_no_socket_gets_one_when_another_leaves() {
+        let bound = Bound::shared("127.0.0.1:0".parse().unwrap(), SIZES).unwrap();
+        let clients = [(); 3].map(|()| UdpSocket::bind("127.0.0.1:0").unwrap());
+        let [first, second, third] = clients.each_ref().map(|it| pair(bound.local(), it));
+        let mut flows = Flows::new(1, SIZES);
+        flows.open_or_wait(first).unwrap();
+        for late in [second, third] {
+            assert!(matches!(flows.open_or_wait(late), Err(Unopened::Full)));
+        }
+        flows.close(second);
+        flows.open_waiting();
+        assert_eq!(flows.len(), 1, "there is no room yet");
+        flows.close(first);
+        flows.open_waiting();
+        clients[2].send_to(b"third", bound.local()).unwrap();
+        let all = hear(&mut flows, &mut Batch::new(), 1).await;
+        assert_eq!(all, [b"third"]);
+        assert!(flows.waiting.is_empty());
+    }
+
     #[tokio::test]
     async fn each_client_reaches_its_own_socket_and_only_as_long_as_it_is_open() {
         let bound = Bound::shared("127.0.0.1:0".parse().unwrap(), SIZES).unwrap();
@@ -157,13 +221,7 @@ mod tests {
         let clients: Vec<_> = (0..3)
             .map(|_| UdpSocket::bind("127.0.0.1:0").unwrap())
             .collect();
-        let pairs: Vec<_> = clients
-            .iter()
-            .map(|client| Pair {
-                local,
-                remote: client.local_addr().unwrap(),
-            })
-            .collect();
+        let pairs: Vec<_> = clients.iter().map(|client| pair(local, client)).collect();
         flows.open(pairs[0]).unwrap();
         flows.open(pairs[1]).unwrap();
         flows.open(pairs[1]).unwrap();

@@ -43,6 +43,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::coop;
 use tokio::time::Sleep;
 
 use crate::directory::events::Events;
@@ -54,7 +55,7 @@ use crate::media::demux::Pair;
 use crate::media::message::administration::{Answer, Event, Ticket};
 use crate::media::message::{Command, Notice, SignalEnd};
 use crate::media::{Input, Limits, Output, Shard, ShardConfig};
-use flows::{Flows, Unopened};
+use flows::Flows;
 use report::{Report, Tally};
 use streams::Streams;
 use team::{Handed, Team};
@@ -239,7 +240,14 @@ impl Worker {
         })
     }
 
-    async fn run(mut self, mut stop: oneshot::Receiver<()>) {
+    /// Works until it is told to stop. A turn has bounds of its own; the runtime's, a number of
+    /// things found ready in one go, would be used up by a hundred sockets with news, and mail and
+    /// timers that are asked after them never be heard.
+    async fn run(self, stop: oneshot::Receiver<()>) {
+        coop::unconstrained(self.work(stop)).await;
+    }
+
+    async fn work(mut self, mut stop: oneshot::Receiver<()>) {
         let mut sleep = Box::pin(tokio::time::sleep_until(self.deadline.into()));
         loop {
             let wake = self.wait(&mut stop, sleep.as_mut()).await;
@@ -430,9 +438,8 @@ impl Worker {
         if !self.team.is_shared() {
             return;
         }
-        match self.flows.open(pair) {
-            Ok(()) => {}
-            Err(Unopened::Full | Unopened::Failed) => self.shard.count_drop(Dropped::NoSocket),
+        if self.flows.open_or_wait(pair).is_err() {
+            self.shard.count_drop(Dropped::NoSocket);
         }
     }
 
@@ -470,6 +477,7 @@ impl Worker {
         for pair in self.streams.close_idle(now) {
             self.shard.handle(now, Input::Closed(pair));
         }
+        self.flows.open_waiting();
         let wall = now.saturating_duration_since(self.reported);
         let load = self.busy.as_secs_f64() / wall.as_secs_f64().max(1e-9);
         self.busy = Duration::ZERO;

@@ -49,6 +49,8 @@ struct Stream {
     io: TcpStream,
     pair: Pair,
     waker: Waker,
+    /// It stands in the queue because of something left to do, and need not again.
+    queued: bool,
     /// A participant has proved to be at its end.
     proven: bool,
     /// Begins with a frame that isn't whole yet.
@@ -90,6 +92,7 @@ impl Streams {
             io,
             pair: connection.pair,
             waker: self.ready.waker(key),
+            queued: false,
             proven: false,
             inbound: Vec::new(),
             outbound: Vec::new(),
@@ -101,7 +104,7 @@ impl Streams {
             self.streams.try_remove(former);
         }
         // Something may be there already, and it is armed when nothing is.
-        self.ready.again(key);
+        self.again(key);
         Ok(())
     }
 
@@ -156,13 +159,14 @@ impl Streams {
         let Some(stream) = self.streams.get_mut(key) else {
             return Some(None);
         };
+        stream.queued = false;
         let pair = stream.pair;
         let turned = stream.flush().and_then(|_| {
             let more = stream.receive(&mut self.read, now, |frame| take(pair, frame))?;
             Ok(more || stream.is_ready())
         });
         match turned {
-            Ok(true) => self.ready.again(key),
+            Ok(true) => self.again(key),
             Ok(false) => {}
             Err(Over) => {
                 self.close(pair);
@@ -200,14 +204,23 @@ impl Streams {
         match stream.flush() {
             Ok(flushed) => {
                 sent.batches += u64::from(flushed);
-                if !stream.outbound.is_empty() && stream.is_ready() {
-                    self.ready.again(key);
+                // Reading is armed already, or its turn comes.
+                if stream.is_writable() {
+                    self.again(key);
                 }
             }
             // Reading finds the same, and says whose it was.
-            Err(Over) => self.ready.again(key),
+            Err(Over) => self.again(key),
         }
         sent
+    }
+
+    /// There may be more to do for it than was done.
+    fn again(&mut self, key: usize) {
+        let stream = self.streams.get_mut(key);
+        if stream.is_some_and(|stream| !std::mem::replace(&mut stream.queued, true)) {
+            self.ready.again(key);
+        }
     }
 }
 
@@ -253,9 +266,14 @@ impl Stream {
     /// Whether there is something to do after all; if not, it is armed.
     fn is_ready(&self) -> bool {
         let mut cx = Context::from_waker(&self.waker);
-        let readable = self.io.poll_read_ready(&mut cx).is_ready();
-        let writable = !self.outbound.is_empty() && self.io.poll_write_ready(&mut cx).is_ready();
-        readable || writable
+        // Both are armed.
+        self.io.poll_read_ready(&mut cx).is_ready() | self.is_writable()
+    }
+
+    /// Whether something waits that there is room for; if there is none, it is armed.
+    fn is_writable(&self) -> bool {
+        let mut cx = Context::from_waker(&self.waker);
+        !self.outbound.is_empty() && self.io.poll_write_ready(&mut cx).is_ready()
     }
 }
 
@@ -275,4 +293,67 @@ fn each_frame(bytes: &[u8], take: &mut impl FnMut(&[u8])) -> Result<usize, Over>
         rest = after;
     }
     Ok(bytes.len() - rest.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::TcpListener;
+    use tokio::sync::Semaphore;
+
+    use super::*;
+
+    /// A client, and the only one of the streams with it.
+    async fn one() -> (TcpStream, Streams, Pair) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let at = listener.local_addr().unwrap();
+        let client = TcpStream::connect(at).await.unwrap();
+        let (stream, remote) = listener.accept().await.unwrap();
+        let pair = Pair { local: at, remote };
+        let mut streams = Streams::new();
+        let connection = Connection {
+            stream: stream.into_std().unwrap(),
+            pair,
+            first: [].into(),
+            place: Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap(),
+        };
+        streams.open(connection, Instant::now()).unwrap();
+        (client, streams, pair)
+    }
+
+    #[tokio::test]
+    async fn what_is_sent_to_a_slow_reader_does_not_fill_the_queue() {
+        let (mut client, mut streams, pair) = one().await;
+        client.write_all(&[0, 1, 7]).await.unwrap();
+        // The runtime knows by then that it can be read.
+        streams.streams[streams.by_pair[&pair]]
+            .io
+            .readable()
+            .await
+            .unwrap();
+        let transmit = Transmit {
+            local: pair.local,
+            remote: pair.remote,
+            contents: &[0; 1200],
+            segment: None,
+        };
+        // Until the kernel and what waits here are full, and long after.
+        let mut lost = 0;
+        for _ in 0..100_000 {
+            lost += streams.send(&transmit).lost;
+            if lost == 1000 {
+                break;
+            }
+        }
+        assert_eq!(lost, 1000);
+        let mut frames = 0;
+        let mut turns = 0;
+        while streams.turn(Instant::now(), |_, _| frames += 1).is_some() {
+            turns += 1;
+        }
+        assert_eq!(frames, 1);
+        assert!(turns <= 4, "{turns} turns for one frame");
+    }
 }

@@ -2,9 +2,11 @@
 
 use super::*;
 use crate::directory;
+use crate::media::message::administration::{Question, RoomRequest};
 use crate::media::message::{Codec, Departure, Join, LeaveAction, LeaveReason};
 use crate::signal::grant::Grant;
 use futures_util::FutureExt;
+use tokio::task::LocalSet;
 
 /// A worker without sockets.
 fn worker() -> Worker {
@@ -134,4 +136,59 @@ fn the_last_notice_closes_the_session_without_a_word_to_the_shard() {
     assert_eq!(read(&mut reader), Some(Some(left())));
     assert_eq!(read(&mut reader), Some(None));
     assert_eq!(directory.seats(), 0);
+}
+
+#[tokio::test]
+async fn mail_is_read_while_many_sockets_have_news() {
+    let buffers = Buffers {
+        receive: 1 << 14,
+        send: 1 << 14,
+    };
+    let local = Bound::shared("127.0.0.1:0".parse().unwrap(), buffers);
+    let local = local.unwrap().local();
+    let clients: Vec<_> = (0..200)
+        .map(|_| std::net::UdpSocket::bind("127.0.0.1:0").unwrap())
+        .collect();
+    let mut worker = worker();
+    let (mailbox, mail) = mpsc::channel(1);
+    worker.mailbox = mail;
+    worker.flows = Flows::new(clients.len(), buffers);
+    for client in &clients {
+        let remote = client.local_addr().unwrap();
+        worker.flows.open_or_wait(Pair { local, remote }).unwrap();
+    }
+    let (stop, stopped) = oneshot::channel();
+    let (reply, answer) = oneshot::channel();
+    let asking = async {
+        // The first turns find nothing, and arm all sockets.
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+        for client in &clients {
+            client.send_to(&[0; 20], local).unwrap();
+        }
+        // The runtime hears of all, before the mail.
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+        let question = Question {
+            ticket: Ticket(1),
+            room: "red".into(),
+            request: RoomRequest::Describe,
+        };
+        let ask = Mail::Ask {
+            question,
+            reply,
+            seat: None,
+        };
+        mailbox.try_send(ask).unwrap();
+        let answered = tokio::time::timeout(Duration::from_secs(5), answer).await;
+        let _ = stop.send(());
+        answered.is_ok()
+    };
+    let tasks = LocalSet::new();
+    // A task of its own, as it is alone on its thread otherwise.
+    let working = tasks.spawn_local(worker.run(stopped));
+    assert!(tasks.run_until(asking).await, "no answer");
+    drop(working);
 }
