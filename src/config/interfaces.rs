@@ -1,6 +1,6 @@
 //! Which of the host's own addresses media is received on when none are named.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr};
@@ -77,19 +77,31 @@ fn is_reachable(address: IpAddr) -> bool {
     !address.is_loopback() && !link_local && !address.is_unspecified()
 }
 
-/// The addresses of the host's interfaces that pass the filter, sorted.
-pub(super) fn host_addresses(filter: &[Interfaces]) -> io::Result<Vec<IpAddr>> {
+/// Where media is received.
+#[derive(Debug)]
+pub struct LocalAddresses {
+    /// Sorted, if they are the host's.
+    pub ready: Vec<IpAddr>,
+    /// How many more the host has that can't be bound yet.
+    pub tentative: usize,
+}
+
+/// The addresses of the host's interfaces that pass the filter.
+pub(super) fn host_addresses(filter: &[Interfaces]) -> io::Result<LocalAddresses> {
     // Without the file there is no IPv6.
     let unfit = unfit(&fs::read_to_string(IPV6_ADDRESSES).unwrap_or_default());
-    let mut found: Vec<IpAddr> = if_addrs::get_if_addrs()?
+    let mut ready: Vec<IpAddr> = if_addrs::get_if_addrs()?
         .into_iter()
         .filter(|interface| is_wanted(&interface.name, filter))
         .map(|interface| interface.ip())
-        .filter(|address| is_reachable(*address) && !unfit.contains(address))
+        .filter(|address| is_reachable(*address))
         .collect();
-    found.sort_unstable();
-    found.dedup();
-    Ok(found)
+    ready.sort_unstable();
+    ready.dedup();
+    let is_tentative = |address: &&IpAddr| unfit.get(address) == Some(&TENTATIVE);
+    let tentative = ready.iter().filter(is_tentative).count();
+    ready.retain(|address| !unfit.contains_key(address));
+    Ok(LocalAddresses { ready, tentative })
 }
 
 /// Where Linux lists its IPv6 addresses with their flags.
@@ -98,16 +110,21 @@ const IPV6_ADDRESSES: &str = "/proc/self/net/if_inet6";
 /// Flags of addresses that are not for serving (Linux, `if_addr.h`): temporary ones, which change
 /// within hours; those that turned out to be somebody else's; deprecated ones, whose prefix is
 /// about to go; and tentative ones, which can't be bound yet.
-const UNFIT_FLAGS: u8 = 0x01 | 0x08 | 0x20 | 0x40;
+const UNFIT_FLAGS: u8 = 0x01 | 0x08 | 0x20 | TENTATIVE;
 
-/// The addresses with such flags in the text of [`IPV6_ADDRESSES`]: lines of address, index, prefix
+/// Somebody else on the network is being asked whether the address is theirs: for a second or two
+/// after it was assigned.
+const TENTATIVE: u8 = 0x40;
+
+/// The addresses with such flags, and which of them they have, in the text of [`IPV6_ADDRESSES`]: lines of address, index, prefix
 /// length, scope, flags and name.
-fn unfit(text: &str) -> HashSet<IpAddr> {
+fn unfit(text: &str) -> HashMap<IpAddr, u8> {
     let read = |line: &str| {
         let mut columns = line.split_whitespace();
         let address = u128::from_str_radix(columns.next()?, 16).ok()?;
         let flags = u8::from_str_radix(columns.nth(3)?, 16).ok()?;
-        (flags & UNFIT_FLAGS != 0).then(|| IpAddr::V6(Ipv6Addr::from(address)))
+        let flags = flags & UNFIT_FLAGS;
+        (flags != 0).then(|| (IpAddr::V6(Ipv6Addr::from(address)), flags))
     };
     text.lines().filter_map(read).collect()
 }
@@ -149,11 +166,15 @@ mod tests {
         let text = "20010db8000000000000000000000005 02 40 00 80     eth0\n\
             20010db8000000000000000000000006 02 40 00 01     eth0\n\
             20010db8000000000000000000000007 02 40 00 20     eth0\n\
-            20010db8000000000000000000000008 02 40 00 40     eth0\n\
+            20010db8000000000000000000000008 02 40 00 c0     eth0\n\
+            20010db8000000000000000000000009 02 40 00 c8     eth0\n\
             nonsense\n";
         let unfit = unfit(text);
-        let is = |last: u16| unfit.contains(&IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, last]));
-        assert!(!is(5) && is(6) && is(7) && is(8));
-        assert_eq!(unfit.len(), 3);
+        let address = |last: u16| IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, last]);
+        let flags = |last| unfit.get(&address(last)).copied();
+        assert_eq!([5, 6, 7].map(flags), [None, Some(0x01), Some(0x20)]);
+        assert_eq!(flags(8), Some(TENTATIVE), "it will be fit soon");
+        assert_eq!(flags(9), Some(TENTATIVE | 0x08), "it never will be");
+        assert_eq!(unfit.len(), 4);
     }
 }

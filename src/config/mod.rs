@@ -23,7 +23,7 @@ use std::time::Duration;
 
 pub use address::{Network, PathPrefix, ServerMap, ServerName, SocketUrl, is_server_name};
 pub use error::{Error, Problem};
-pub use interfaces::Interfaces;
+pub use interfaces::{Interfaces, LocalAddresses};
 pub use keys::{Keys, Secret, is_exposed};
 pub use layer::{Overrides, Place, Sources};
 pub use value::{ByteSize, LogFormat, LogLevel, WebUrl};
@@ -449,9 +449,12 @@ impl Media {
     }
 
     /// The addresses to receive media on: as configured, or those of the host.
-    pub fn local_addresses(&self) -> io::Result<Vec<IpAddr>> {
+    pub fn local_addresses(&self) -> io::Result<LocalAddresses> {
         if !self.addresses.is_empty() {
-            return Ok(self.addresses.clone());
+            return Ok(LocalAddresses {
+                ready: self.addresses.clone(),
+                tentative: 0,
+            });
         }
         interfaces::host_addresses(&self.interfaces)
     }

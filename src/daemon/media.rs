@@ -39,7 +39,9 @@ pub struct Reach {
 
 /// Binds the sockets of all workers.
 pub async fn bind(config: &Config) -> Result<Doors, Error> {
-    let addresses = config.media.local_addresses().map_err(Error::Start)?;
+    let local = config.media.local_addresses().map_err(Error::Start)?;
+    warn_of_tentative(local.tentative);
+    let addresses = local.ready;
     if addresses.is_empty() {
         return Err(Error::NoAddress);
     }
@@ -136,6 +138,17 @@ fn bind_all(
         })
     };
     addresses.iter().map(bind).collect()
+}
+
+/// A daemon that starts with the network may be too early.
+fn warn_of_tentative(tentative: usize) {
+    if tentative > 0 {
+        warn!(
+            tentative,
+            "addresses of this host are not ready yet, and media is not received on them; restart \
+             once they are, or name the addresses in media.addresses"
+        );
+    }
 }
 
 /// An advertised address of a family that this host lacks can be right: a translator in front may

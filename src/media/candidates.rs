@@ -30,13 +30,9 @@ impl Candidates {
     /// Those of a shard.
     pub fn new(config: &ShardConfig) -> Self {
         let mut lines = String::new();
-        let udp = config.told.iter().map(|address| (address, Protocol::Udp));
-        let tcp = config
-            .told_tcp
-            .iter()
-            .map(|address| (address, Protocol::Tcp));
-        for (number, (address, protocol)) in udp.chain(tcp).enumerate() {
-            let priority = priority(address, protocol, number);
+        let udp = ranked(&config.told, Protocol::Udp);
+        let tcp = ranked(&config.told_tcp, Protocol::Tcp);
+        for (number, (address, protocol, priority)) in udp.chain(tcp).enumerate() {
             let (ip, port) = (address.ip(), address.port());
             // Clients connect, never we (RFC 6544 section 4.5).
             let role = match protocol {
@@ -109,8 +105,24 @@ impl Candidates {
     }
 }
 
-/// The priority of a host candidate (RFC 8445 section 5.1.2.1). IPv6 comes before IPv4, which has
-/// more NATs on its way, and by turns after it (RFC 8421). TCP comes last, as in browsers.
+/// Addresses with their priorities. Each family counts for itself, so that they take turns however
+/// many addresses of one there are.
+fn ranked(
+    told: &[SocketAddr],
+    protocol: Protocol,
+) -> impl Iterator<Item = (&SocketAddr, Protocol, u32)> {
+    let mut places = [0, 0];
+    told.iter().map(move |address| {
+        let place = &mut places[usize::from(address.is_ipv4())];
+        let priority = priority(address, protocol, *place);
+        *place += 1;
+        (address, protocol, priority)
+    })
+}
+
+/// The priority of a host candidate (RFC 8445 section 5.1.2.1), the `place`th of its family. IPv6
+/// comes before IPv4, which has more NATs on its way, and then they take turns (RFC 8421 section
+/// 4). TCP comes last, as in browsers.
 fn priority(address: &SocketAddr, protocol: Protocol, place: usize) -> u32 {
     const COMPONENT: u32 = 1;
     let kind = match protocol {
@@ -144,8 +156,8 @@ mod tests {
             shown,
             "v=0\r\nm=audio 9 X 0\r\n\
              a=candidate:1 1 udp 2130706175 203.0.113.5 7882 typ host\r\n\
-             a=candidate:2 1 udp 2130705919 2001:db8::5 7882 typ host\r\n\
-             a=candidate:3 1 tcp 1526725375 203.0.113.5 7881 typ host tcptype passive\r\n\
+             a=candidate:2 1 udp 2130706431 2001:db8::5 7882 typ host\r\n\
+             a=candidate:3 1 tcp 1526726399 203.0.113.5 7881 typ host tcptype passive\r\n\
              a=mid:0\r\nm=video 9 X 0\r\na=ice-ufrag:11abc\r\na=ice-ufrag:11abc\r\na=mid:1\r\n"
         );
         for line in shown.lines().filter_map(|line| line.strip_prefix("a=")) {
@@ -153,6 +165,21 @@ mod tests {
                 str0m::Candidate::from_sdp_string(line).expect("a candidate");
             }
         }
+    }
+
+    #[test]
+    fn the_families_take_turns() {
+        let told = [
+            "192.0.2.1:1",
+            "192.0.2.2:1",
+            "[2001:db8::1]:1",
+            "[2001:db8::2]:1",
+        ];
+        let told = told.map(|address| address.parse().unwrap());
+        let mut order: Vec<_> = ranked(&told, Protocol::Udp).collect();
+        order.sort_unstable_by_key(|(_, _, priority)| std::cmp::Reverse(*priority));
+        let order = order.into_iter().map(|(address, ..)| *address);
+        assert!(order.eq([2, 0, 3, 1].map(|place: usize| told[place])));
     }
 
     #[test]
