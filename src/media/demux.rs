@@ -83,7 +83,7 @@ pub struct Demux {
 }
 
 /// Pairs kept per peer: a client checks from each of its interfaces to each of our addresses. Past
-/// this the oldest one is forgotten; a check on it brings it back.
+/// this the one goes on which no check came for longest; another check brings it back.
 pub const PAIRS_MAX: usize = 16;
 
 impl Demux {
@@ -120,16 +120,21 @@ impl Demux {
     }
 
     /// `peer` proved to be at the other end of `pair`; `known` is its list of such pairs. What
-    /// changed: whether the pair is new, and which one had to go for it.
-    pub fn bind(&mut self, pair: Pair, peer: Place, known: &mut Vec<Pair>) -> (bool, Option<Pair>) {
+    /// changed: whether the pair is new, and which one had to go for it, never that `in_use`.
+    pub fn bind(
+        &mut self,
+        pair: Pair,
+        peer: Place,
+        known: &mut Vec<Pair>,
+        in_use: Option<Pair>,
+    ) -> (bool, Option<Pair>) {
         let before = self.by_pair.insert(pair, peer);
-        if before == Some(peer) {
-            return (false, None);
-        }
         known.retain(|known| *known != pair);
-        let oldest = (known.len() == PAIRS_MAX).then(|| known.remove(0));
+        let oldest = known.iter().position(|known| Some(*known) != in_use);
+        let oldest = oldest.filter(|_| known.len() == PAIRS_MAX);
+        let gone = oldest.map(|at| known.remove(at));
         known.push(pair);
-        let gone = oldest.filter(|oldest| self.release(*oldest, peer));
+        let gone = gone.filter(|gone| self.release(*gone, peer));
         (before.is_none(), gone)
     }
 
@@ -177,14 +182,22 @@ pub fn nominates(stun: &[u8]) -> bool {
     attribute(stun, USE_CANDIDATE).is_some()
 }
 
-/// The value of an attribute of a STUN message (RFC 8489 section 14).
+/// The value of an attribute of a Binding request (RFC 8489 section 14). What comes behind
+/// MESSAGE-INTEGRITY anybody may have put there, so it isn't looked at.
 fn attribute(stun: &[u8], wanted: u16) -> Option<&[u8]> {
+    const BINDING_REQUEST: [u8; 2] = [0x00, 0x01];
+    const MESSAGE_INTEGRITY: u16 = 0x0008;
+    if !stun.starts_with(&BINDING_REQUEST) {
+        return None;
+    }
     let mut attributes = stun.get(20..)?;
     // Each turn takes at least 4 bytes off, so the datagram's size bounds the loop.
     while let [t0, t1, l0, l1, rest @ ..] = attributes {
         let length = usize::from(u16::from_be_bytes([*l0, *l1]));
-        if u16::from_be_bytes([*t0, *t1]) == wanted {
-            return rest.get(..length);
+        match u16::from_be_bytes([*t0, *t1]) {
+            MESSAGE_INTEGRITY => return None,
+            kind if kind == wanted => return rest.get(..length),
+            _ => {}
         }
         attributes = rest.get(length.next_multiple_of(4)..)?;
     }
@@ -207,7 +220,8 @@ mod tests {
     }
 
     fn stun(username: &str) -> Vec<u8> {
-        let mut message = vec![0; 20];
+        let mut message = vec![0, 1];
+        message.resize(20, 0);
         message.extend([0x00, 0x25, 0, 0]);
         message.extend([0x00, 0x06, 0, username.len() as u8]);
         message.extend(username.as_bytes());
@@ -222,14 +236,52 @@ mod tests {
         assert_eq!(demux.by_username(&stun("abcd:efgh")), Some(peer(1)));
         assert_eq!(demux.by_username(&stun("efgh:abcd")), None);
         assert!(nominates(&stun("abcd:efgh")));
-        assert!(!nominates(
-            &[&[0; 20][..], &stun("abcd:efgh")[24..]].concat()
-        ));
+        let request = stun("abcd:efgh");
+        assert!(!nominates(&[&request[..20], &request[24..]].concat()));
         for length in 0..32 {
             demux.by_username(&stun("abcd:efgh")[..length]);
         }
         demux.unname("abcd");
         assert_eq!(demux.by_username(&stun("abcd:efgh")), None);
+    }
+
+    #[test]
+    fn only_what_integrity_covers_of_a_request_is_read() {
+        let (integrity, request) = ([&[0, 8, 0, 20][..], &[7; 20]].concat(), stun("abcd:efgh"));
+        let covered = [&request[..], &integrity].concat();
+        assert!(nominates(&covered) && local_ufrag(&covered).is_some());
+        let appended = [&request[..20], &integrity, &request[20..]].concat();
+        assert!(!nominates(&appended) && local_ufrag(&appended).is_none());
+        // Indication, success, error, and another method.
+        for kind in [[0x00, 0x11], [0x01, 0x01], [0x01, 0x11], [0x00, 0x03]] {
+            let other = [&kind[..], &request[2..]].concat();
+            assert!(!nominates(&other) && local_ufrag(&other).is_none());
+        }
+    }
+
+    #[test]
+    fn what_is_checked_or_in_use_is_kept() {
+        let mut demux = Demux::new();
+        let pair = |port: u16| Pair {
+            local: SocketAddr::from(([127, 0, 0, 1], 7882)),
+            remote: SocketAddr::from(([127, 0, 0, 1], port)),
+        };
+        let mut known = Vec::new();
+        for port in 0..PAIRS_MAX as u16 {
+            demux.bind(pair(port), peer(1), &mut known, None);
+        }
+        assert_eq!(
+            demux.bind(pair(0), peer(1), &mut known, None),
+            (false, None)
+        );
+        let gone = |demux: &mut Demux, known: &mut Vec<Pair>, port| {
+            demux.bind(pair(port), peer(1), known, Some(pair(1))).1
+        };
+        assert_eq!(gone(&mut demux, &mut known, 20), Some(pair(2)));
+        assert_eq!(gone(&mut demux, &mut known, 21), Some(pair(3)));
+        assert_eq!(known.len(), PAIRS_MAX);
+        assert_eq!(demux.by_pair(pair(1)), Some(peer(1)));
+        assert_eq!(demux.by_pair(pair(0)), Some(peer(1)));
     }
 
     #[test]
@@ -244,12 +296,21 @@ mod tests {
             let gone = usize::from(port)
                 .checked_sub(PAIRS_MAX)
                 .map(|it| pair(it as u16));
-            assert_eq!(demux.bind(pair(port), peer(1), &mut first), (true, gone));
+            assert_eq!(
+                demux.bind(pair(port), peer(1), &mut first, None),
+                (true, gone)
+            );
         }
-        assert_eq!(demux.bind(pair(19), peer(1), &mut first), (false, None));
+        assert_eq!(
+            demux.bind(pair(19), peer(1), &mut first, None),
+            (false, None)
+        );
         assert_eq!(first.len(), PAIRS_MAX);
         assert_eq!(demux.by_pair(pair(0)), None);
-        assert_eq!(demux.bind(pair(19), peer(2), &mut second), (false, None));
+        assert_eq!(
+            demux.bind(pair(19), peer(2), &mut second, None),
+            (false, None)
+        );
         assert!(!demux.release(pair(19), peer(1)));
         assert_eq!(demux.by_pair(pair(19)), Some(peer(2)));
         assert!(demux.release(pair(19), peer(2)));

@@ -37,7 +37,7 @@ use super::srtp::Opener;
 pub struct Downlink {
     /// ICE, DTLS and data channels.
     pub peer: Peer,
-    /// Addresses that passed a check; see [`super::demux::ADDRESSES_MAX`].
+    /// Addresses that passed a check; see [`super::demux::PAIRS_MAX`].
     pub pairs: Vec<Pair>,
     /// The user name fragment by which the peer is found.
     pub ufrag: String,

@@ -1,12 +1,11 @@
 //! From a publisher's datagram to its subscribers, and their feedback back. Steps 3 to 5 of the
 //! hot path: the peer opens, the track notes, every subscription decides.
 
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::allocator;
 use super::counters::Dropped;
-use super::demux::{Class, Place};
+use super::demux::{Class, Pair, Place};
 use super::encoding::{Encoding, EncodingKey};
 use super::message::{Connection, Kind, Notice};
 use super::packet::{Layer, Packet, Shown};
@@ -29,14 +28,13 @@ const SOURCES_MAX: usize = 96;
 const FAR: Duration = Duration::from_secs(3600);
 
 impl Room {
-    /// A datagram that belongs to a participant, by its address or by its STUN password.
+    /// A datagram that belongs to a participant, by its address or, of STUN, by its password.
     pub fn datagram(
         &mut self,
         core: &mut Core,
         place: Place,
-        (local, remote): (SocketAddr, SocketAddr),
-        class: Class,
-        contents: &[u8],
+        pair: Pair,
+        (class, contents): (Class, &[u8]),
         now: Instant,
     ) {
         let Place { peer, connection } = place;
@@ -50,15 +48,15 @@ impl Room {
             {
                 return core.counters.drop(Dropped::PacketRate);
             }
-            Class::Rtcp => self.feedback(core, slot, connection, contents, now),
-            Class::Stun if participant.peer_of(connection).authenticates(contents) => {
-                participant.heard = now;
+            Class::Rtcp if self.feedback(core, slot, connection, contents, now) => {
+                let participant = &mut self.participants[slot as usize];
+                participant.peer_of(connection).opened(now, pair);
             }
             _ => {}
         }
         let participant = &mut self.participants[slot as usize];
         let peer = participant.peer_of(connection);
-        match peer.receive(now, local, remote, contents) {
+        match peer.receive(now, pair.local, pair.remote, contents) {
             Ok(()) => {}
             Err(Unaccepted::Datagram) => core.counters.drop(match class {
                 Class::Stun => Dropped::StunInvalid,
@@ -284,7 +282,7 @@ impl Room {
         Some(source)
     }
 
-    /// What a subscriber reports about the streams we send it.
+    /// What a subscriber reports about the streams we send it; whether it is authentic.
     fn feedback(
         &mut self,
         core: &mut Core,
@@ -292,11 +290,12 @@ impl Room {
         connection: Connection,
         datagram: &[u8],
         now: Instant,
-    ) {
+    ) -> bool {
         let mut opened = std::mem::take(&mut core.opened);
         opened.clear();
         let participant = &mut self.participants[slot as usize];
-        match participant.open_rtcp(connection, datagram, &mut opened) {
+        let result = participant.open_rtcp(connection, datagram, &mut opened);
+        match result {
             Ok(()) => {
                 self.participants[slot as usize].heard = now;
                 for item in rtcp::read(&opened) {
@@ -309,6 +308,7 @@ impl Room {
             Err(reason) => core.counters.drop(reason),
         }
         core.opened = opened;
+        result.is_ok()
     }
 
     fn feedback_item(&mut self, core: &mut Core, slot: u32, item: rtcp::Item<'_>, now: Instant) {

@@ -11,6 +11,7 @@ mod backup;
 pub mod batch;
 mod candidates;
 mod census;
+mod checks;
 pub mod codec;
 pub mod counters;
 mod data;

@@ -6,10 +6,15 @@
 //!
 //! Browsers may nominate several pairs before they settle for one. So a newer nomination counts
 //! when the client doesn't use the path any more that it had.
+//!
+//! Use is what was opened: SRTP, SRTCP and messages in DTLS, which count once. A datagram that only
+//! looks like one anybody can send, and a check anybody who reads along can send again. So what is
+//! opened on a pair that was nominated at any time leads back there, if nothing is opened on the
+//! current one; and once anything was opened, checks no longer pass for use.
 
 use std::time::{Duration, Instant};
 
-use super::demux::Pair;
+use super::demux::{PAIRS_MAX, Pair};
 
 /// A path on which the client has sent nothing for so long is not in use, if there is another.
 const QUIET: Duration = Duration::from_millis(200);
@@ -21,6 +26,10 @@ pub struct Nomination {
     current: Option<(Pair, Instant)>,
     /// What was nominated since, and when.
     newer: Option<(Pair, Instant)>,
+    /// All that were nominated, the latest at the end; at most [`PAIRS_MAX`].
+    nominated: Vec<Pair>,
+    /// Something was opened that came on one of them.
+    opened: bool,
     /// The current one has changed since somebody asked.
     changed: bool,
 }
@@ -38,8 +47,9 @@ impl Nomination {
             .flatten()
     }
 
-    /// A check that nominates `pair` came, and it is the client's.
+    /// A check that nominates `pair` came. It is the client's, and came for the first time.
     pub fn nominated(&mut self, pair: Pair, now: Instant) {
+        self.remember(pair);
         match self.current() {
             Some(current) if current != pair => {
                 let since = self.newer.filter(|(newer, _)| *newer == pair);
@@ -47,20 +57,29 @@ impl Nomination {
                 self.settle(now);
             }
             Some(_) => {
-                self.current = Some((pair, now));
                 self.newer = None;
+                if !self.opened {
+                    self.current = Some((pair, now));
+                }
             }
             None => self.change(pair, now),
         }
     }
 
-    /// Something else than a check came.
-    pub fn used(&mut self, pair: Pair, now: Instant) {
-        if self.current() == Some(pair) {
+    /// Something was opened that came on `pair`.
+    pub fn opened(&mut self, pair: Pair, now: Instant) {
+        let Some((current, last)) = self.current else {
+            return;
+        };
+        if current == pair {
+            self.opened = true;
             self.current = Some((pair, now));
             // What was on its way when the client changed says nothing.
             let late = |since: Instant| now.saturating_duration_since(since) > QUIET;
             self.newer.take_if(|(_, since)| late(*since));
+        } else if last + QUIET <= now && self.nominated.contains(&pair) {
+            self.opened = true;
+            self.change(pair, now);
         }
     }
 
@@ -79,12 +98,18 @@ impl Nomination {
         self.newer.map(|_| last + QUIET)
     }
 
+    fn remember(&mut self, pair: Pair) {
+        self.nominated.retain(|known| *known != pair);
+        if self.nominated.len() == PAIRS_MAX {
+            self.nominated.remove(0);
+        }
+        self.nominated.push(pair);
+    }
+
     fn change(&mut self, pair: Pair, now: Instant) {
-        *self = Self {
-            current: Some((pair, now)),
-            newer: None,
-            changed: true,
-        };
+        self.current = Some((pair, now));
+        self.newer = None;
+        self.changed = true;
     }
 }
 
@@ -105,7 +130,7 @@ mod tests {
     fn the_first_nomination_counts_at_once() {
         let now = Instant::now();
         let mut nomination = Nomination::default();
-        nomination.used(pair(1), now);
+        nomination.opened(pair(1), now);
         assert_eq!(nomination.current(), None);
         nomination.nominated(pair(1), now);
         assert_eq!(nomination.take_change(), Some(pair(1)));
@@ -121,7 +146,7 @@ mod tests {
         nomination.nominated(pair(2), now + 50 * MS);
         assert_eq!(nomination.current(), Some(pair(1)));
         // Still on its way when the client changed.
-        nomination.used(pair(1), now + 100 * MS);
+        nomination.opened(pair(1), now + 100 * MS);
         assert_eq!(nomination.due(), Some(now + 300 * MS));
         nomination.settle(now + 299 * MS);
         assert_eq!(nomination.current(), Some(pair(1)));
@@ -144,12 +169,71 @@ mod tests {
         let later = now + 2000 * MS;
         nomination.nominated(pair(3), later);
         for step in 0..100 {
-            nomination.used(pair(1), later + step * 20 * MS);
+            nomination.opened(pair(1), later + step * 20 * MS);
             nomination.settle(later + step * 20 * MS);
         }
         assert_eq!(
             (nomination.current(), nomination.due()),
             (Some(pair(1)), None)
         );
+    }
+    #[test]
+    fn what_is_nominated_once_is_followed_when_its_answer_takes_long() {
+        let now = Instant::now();
+        let mut nomination = Nomination::default();
+        nomination.nominated(pair(1), now);
+        nomination.nominated(pair(2), now);
+        // The client sends there only when it has the answer, 300 ms later.
+        for step in 1..15 {
+            nomination.opened(pair(1), now + step * 20 * MS);
+            nomination.settle(now + step * 20 * MS);
+        }
+        assert_eq!(nomination.due(), None, "the nomination is too old to wait");
+        for step in 15..25 {
+            nomination.opened(pair(2), now + step * 20 * MS);
+            let due = step * 20 * MS >= 280 * MS + QUIET;
+            let expected = pair(if due { 2 } else { 1 });
+            assert_eq!(nomination.current(), Some(expected), "after {step} steps");
+        }
+    }
+
+    #[test]
+    fn what_was_opened_leads_back_from_where_nothing_is() {
+        let now = Instant::now();
+        let mut nomination = Nomination::default();
+        nomination.nominated(pair(1), now);
+        nomination.opened(pair(1), now);
+        nomination.nominated(pair(2), now + 300 * MS);
+        assert_eq!(nomination.current(), Some(pair(2)));
+        nomination.opened(pair(1), now + 499 * MS);
+        assert_eq!(nomination.current(), Some(pair(2)), "may be a late one");
+        nomination.opened(pair(3), now + 600 * MS);
+        assert_eq!(nomination.current(), Some(pair(2)), "never nominated");
+        nomination.opened(pair(1), now + 600 * MS);
+        assert_eq!(nomination.current(), Some(pair(1)));
+    }
+
+    #[test]
+    fn checks_keep_no_path_from_who_is_nominated_elsewhere() {
+        let now = Instant::now();
+        let mut nomination = Nomination::default();
+        nomination.nominated(pair(1), now);
+        nomination.opened(pair(1), now);
+        for step in 2..10 {
+            nomination.nominated(pair(2), now + step * 150 * MS);
+        }
+        assert_eq!(nomination.current(), Some(pair(2)));
+        nomination.nominated(pair(1), now + 1360 * MS);
+        assert_eq!(nomination.current(), Some(pair(1)));
+    }
+
+    #[test]
+    fn few_nominations_are_remembered() {
+        let now = Instant::now();
+        let mut nomination = Nomination::default();
+        for port in 0..100 {
+            nomination.nominated(pair(port), now);
+        }
+        assert_eq!(nomination.nominated.len(), PAIRS_MAX);
     }
 }

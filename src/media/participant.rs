@@ -69,7 +69,7 @@ pub struct Participant {
     /// When something authentic last came: a STUN check, SRTCP, SRTP or a data message. The rest of
     /// DTLS doesn't tell.
     pub heard: Instant,
-    /// Addresses that passed a check; see [`super::demux::ADDRESSES_MAX`].
+    /// Addresses that passed a check; see [`super::demux::PAIRS_MAX`].
     pub pairs: Vec<Pair>,
     /// The user name fragment by which the peer is found.
     pub ufrag: String,

@@ -21,6 +21,7 @@ use str0m::rtp::{Extension, ExtensionSerializer, ExtensionValues};
 use str0m::{Candidate, Event, IceCreds, Input, Output, Rtc, RtcConfig};
 
 use super::candidates::Candidates;
+use super::checks::Checks;
 use super::codec::{Codec, dependency, h264};
 use super::data::{Channel, Handed};
 use super::demux::{self, Class, Pair};
@@ -91,6 +92,10 @@ pub struct Peer {
     rtc: Rtc,
     candidates: Arc<Candidates>,
     nomination: Nomination,
+    /// Those that came before.
+    checks: Checks,
+    /// Where the datagram came that the next drain is for, and when.
+    arrival: Option<(Pair, Instant)>,
     keys: KeySlot,
     /// What str0m has counted so far of each stream; one entry per media section and RID, so
     /// bounded by the limit on sections.
@@ -151,6 +156,8 @@ impl Peer {
             rtc,
             candidates: Arc::clone(candidates),
             nomination: Nomination::default(),
+            checks: Checks::default(),
+            arrival: None,
             keys,
             counted: Vec::new(),
             channels: [None; 2],
@@ -233,9 +240,34 @@ impl Peer {
         self.rtc.direct_api().local_ice_credentials().ufrag
     }
 
+    /// What a STUN request that came on `pair` is worth. A fresh one counts for the path that the
+    /// client wants.
+    pub fn check(&mut self, now: Instant, pair: Pair, stun: &[u8]) -> Check {
+        if !self.authenticates(stun) {
+            return Check::Foreign;
+        }
+        if !self.checks.is_fresh(stun) {
+            return Check::Repeated;
+        }
+        if demux::nominates(stun) {
+            self.nomination.nominated(pair, now);
+        }
+        Check::Fresh
+    }
+
+    /// Where what goes to the client goes, once it has said so.
+    pub fn path(&self) -> Option<Pair> {
+        self.nomination.current()
+    }
+
+    /// Something of the client was opened that came on `pair`: RTCP, which is opened elsewhere.
+    pub fn opened(&mut self, now: Instant, pair: Pair) {
+        self.nomination.opened(pair, now);
+    }
+
     /// Whether a STUN message was made by someone who knows this peer's password (RFC 8489 section
     /// 9.1.4). str0m checks the same, but says nothing of it.
-    pub fn authenticates(&mut self, stun: &[u8]) -> bool {
+    fn authenticates(&mut self, stun: &[u8]) -> bool {
         let password = self.rtc.direct_api().local_ice_credentials().pass;
         let hmac =
             |key: &[u8], parts: &[&[u8]]| dtls::provider().sha1_hmac_provider.sha1_hmac(key, parts);
@@ -251,7 +283,7 @@ impl Peer {
         remote: SocketAddr,
         datagram: &[u8],
     ) -> Result<(), Unaccepted> {
-        self.note(now, Pair { local, remote }, datagram);
+        self.arrival = Some((Pair { local, remote }, now));
         let protocol = self.candidates.protocol(local);
         let receive =
             Receive::new(protocol, remote, local, datagram).map_err(|_| Unaccepted::Datagram)?;
@@ -259,15 +291,6 @@ impl Peer {
             Ok(()) => Ok(()),
             Err(_) if self.rtc.is_alive() => Err(Unaccepted::Datagram),
             Err(_) => Err(Unaccepted::Peer),
-        }
-    }
-
-    /// What a datagram says of the path that the client wants.
-    fn note(&mut self, now: Instant, pair: Pair, datagram: &[u8]) {
-        if Class::of(datagram) != Some(Class::Stun) {
-            self.nomination.used(pair, now);
-        } else if demux::nominates(datagram) && self.authenticates(datagram) {
-            self.nomination.nominated(pair, now);
         }
     }
 
@@ -282,9 +305,15 @@ impl Peer {
     /// Moves everything that is ready into `events`; returns when to call [`Peer::timeout`], or
     /// `None` when the client has closed its side and nothing more will come.
     pub fn drain(&mut self, events: &mut Vec<PeerEvent>) -> Result<Option<Instant>, PeerDead> {
+        let drained = self.drain_all(events);
+        self.arrival = None;
         if let Some(Pair { local, remote }) = self.nomination.take_change() {
             events.push(PeerEvent::Path(local, remote));
         }
+        drained
+    }
+
+    fn drain_all(&mut self, events: &mut Vec<PeerEvent>) -> Result<Option<Instant>, PeerDead> {
         loop {
             match self.rtc.poll_output().map_err(|_| PeerDead)? {
                 Output::Timeout(at) if self.rtc.is_alive() => {
@@ -316,6 +345,12 @@ impl Peer {
     }
 
     fn translate(&mut self, event: Event, events: &mut Vec<PeerEvent>) {
+        // Neither comes twice of one datagram, if somebody sends it again.
+        if let (Event::RtpPacket(_) | Event::ChannelData(_), Some((pair, now))) =
+            (&event, self.arrival)
+        {
+            self.nomination.opened(pair, now);
+        }
         match event {
             Event::Connected => events.push(PeerEvent::Connected),
             Event::RtpPacket(packet) => events.push(PeerEvent::Rtp(Received {
@@ -441,6 +476,17 @@ impl Peer {
     pub fn take_keys(&mut self) -> Option<Keying> {
         self.keys.take()
     }
+}
+
+/// Whose check it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Check {
+    /// The client's, for the first time.
+    Fresh,
+    /// The client's, but it came before: its own repetition, or somebody's who reads along.
+    Repeated,
+    /// Somebody's who doesn't know the password.
+    Foreign,
 }
 
 /// Who is to blame for an error.

@@ -26,7 +26,7 @@ use super::message::{
 };
 use super::ntp::Ntp;
 use super::participant::Participant;
-use super::peer::PeerEvent;
+use super::peer::{Check, PeerEvent};
 use super::room::Room;
 use super::timers::{TimerKey, Timers};
 use super::{Input, Output, PeerKey, RoomKey, ShardConfig, allocator, dtls};
@@ -108,8 +108,9 @@ impl Core {
 
     /// A participant proved to be at the other end of `pair`.
     fn reach(&mut self, pair: Pair, place: Place, participant: &mut Participant) {
+        let path = participant.peer_of(place.connection).path();
         let known = participant.pairs_of(place.connection);
-        let (is_new, gone) = self.demux.bind(pair, place, known);
+        let (is_new, gone) = self.demux.bind(pair, place, known, path);
         let gone = gone.map(Pending::Forgotten);
         let new = is_new.then_some(Pending::Reached(pair));
         self.outbox.extend(gone.into_iter().chain(new));
@@ -315,16 +316,23 @@ impl Shard {
         }
         self.contain(now, place.peer, |core, room| {
             let Place { peer, connection } = place;
-            if known != Some(place) {
+            if class == Class::Stun {
                 let Some(participant) = room.participants.get_mut(peer.participant as usize) else {
                     return core.counters.drop(Dropped::PeerGone);
                 };
-                if !participant.peer_of(connection).authenticates(contents) {
-                    return core.counters.drop(Dropped::StunInvalid);
+                match participant.peer_of(connection).check(now, pair, contents) {
+                    Check::Fresh => {
+                        participant.heard = now;
+                        core.reach(pair, place, participant);
+                    }
+                    // Its answer may be lost.
+                    Check::Repeated if known == Some(place) => {}
+                    Check::Repeated | Check::Foreign => {
+                        return core.counters.drop(Dropped::StunInvalid);
+                    }
                 }
-                core.reach(pair, place, participant);
             }
-            room.datagram(core, place, (local, remote), class, contents, now);
+            room.datagram(core, place, pair, (class, contents), now);
         });
     }
 

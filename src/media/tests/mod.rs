@@ -11,6 +11,7 @@ mod leaves;
 pub mod ledger;
 mod notices;
 mod offences;
+mod paths;
 mod restart;
 mod resuming;
 mod simulation;
