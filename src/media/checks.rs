@@ -2,8 +2,8 @@
 //! client is where it came from: who reads along can send the same one from elsewhere.
 
 /// Checks remembered per peer. Clients check each pair about every other second, so what is older
-/// than the last ones is not told from a new one. Such a check can lead away who sends nothing; what
-/// the client seals leads back (see [`super::nomination`]).
+/// than the last ones is not told from a new one. Such a check can lead away who sends nothing;
+/// what the client seals leads back (see [`super::nomination`]).
 const CHECKS_MAX: usize = 32;
 
 /// A transaction id (RFC 8489 section 5).
