@@ -116,8 +116,8 @@ const UNFIT_FLAGS: u8 = 0x01 | 0x08 | 0x20 | TENTATIVE;
 /// after it was assigned.
 const TENTATIVE: u8 = 0x40;
 
-/// The addresses with such flags, and which of them they have, in the text of [`IPV6_ADDRESSES`]: lines of address, index, prefix
-/// length, scope, flags and name.
+/// The addresses with such flags, and which of them they have, in the text of [`IPV6_ADDRESSES`]:
+/// lines of address, index, prefix length, scope, flags and name.
 fn unfit(text: &str) -> HashMap<IpAddr, u8> {
     let read = |line: &str| {
         let mut columns = line.split_whitespace();
