@@ -234,7 +234,8 @@ struct Daemon {
 }
 
 impl Daemon {
-    fn start(config: Arc<Config>, listeners: Listeners, spare: Spare) -> Result<Self, Error> {
+    fn start(config: Arc<Config>, mut listeners: Listeners, spare: Spare) -> Result<Self, Error> {
+        listeners.media.close_tcp_below(spare.tcp);
         let count = listeners.media.workers.len();
         let (posts, mailboxes): (Vec<_>, Vec<_>) =
             (0..count).map(|_| mpsc::channel(MAILBOX)).unzip();
@@ -252,10 +253,8 @@ impl Daemon {
         let (posts, webhooks) = webhook::start(&config, &stats).map_err(Error::Webhook)?;
         let (events, listening) = Events::new(posts);
         let mut workers = Vec::new();
-        let members = listeners.media.workers.first();
-        let members = members
-            .map(|reach| reach.team.members())
-            .unwrap_or_default();
+        let entries = listeners.media.workers.first();
+        let entries = entries.map(|reach| reach.team.doors()).unwrap_or_default();
         let addresses = listeners.media.tcp.iter().map(TcpListener::local_addr);
         let local_tcp: Vec<_> = addresses.collect::<io::Result<_>>().map_err(Error::Start)?;
         let mut cores = cores(count).into_iter();
@@ -279,7 +278,7 @@ impl Daemon {
         let reports = || workers.iter().map(|worker| worker.reports.clone());
         drop(events);
         let arrivals = Arc::new(tcp::Stats::default());
-        let tcp = media::serve_tcp(listeners.media.tcp, &members, spare.tcp, &arrivals);
+        let tcp = media::serve_tcp(listeners.media.tcp, &entries, spare.tcp, &arrivals);
         let (draining, stop) = watch::channel(false);
         let sources = metrics::Sources {
             workers: reports().collect(),

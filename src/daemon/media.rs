@@ -5,14 +5,14 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tracing::{info, warn};
 
 use super::{Error, listen};
 use crate::config::Config;
 use crate::worker::tcp;
-use crate::worker::team::{Handed, Team};
+use crate::worker::team::{Connection, Team};
 use crate::worker::udp::{Bound, Buffers};
 
 /// What media comes in by.
@@ -35,6 +35,21 @@ pub struct Reach {
     pub told_tcp: Vec<SocketAddr>,
     /// The other workers.
     pub team: Team,
+}
+
+impl Doors {
+    /// Takes no connections over TCP, and tells nobody to connect, if there are fewer places for
+    /// them than listeners, each of which holds one for the next connection.
+    pub fn close_tcp_below(&mut self, places: usize) {
+        if places >= self.tcp.len() {
+            return;
+        }
+        warn!("too few file descriptors are left for media.tcp_port: media goes over UDP only");
+        self.tcp.clear();
+        for worker in &mut self.workers {
+            worker.told_tcp.clear();
+        }
+    }
 }
 
 /// Binds the sockets of all workers.
@@ -189,15 +204,15 @@ pub fn announce(media: &Doors) {
 /// Takes connections over TCP for the workers. Ends with what is given back.
 pub fn serve_tcp(
     listeners: Vec<TcpListener>,
-    members: &[mpsc::Sender<Handed>],
+    workers: &[mpsc::Sender<Connection>],
     places: usize,
     stats: &Arc<tcp::Stats>,
 ) -> JoinSet<()> {
-    let places = Arc::new(Semaphore::new(places.min(Semaphore::MAX_PERMITS)));
+    let door = Arc::new(tcp::Door::new(places, Arc::clone(stats)));
     let mut tasks = JoinSet::new();
     for listener in listeners {
-        let (members, places) = (members.to_vec(), Arc::clone(&places));
-        tasks.spawn(tcp::serve(listener, members, places, Arc::clone(stats)));
+        let (workers, door) = (workers.to_vec(), Arc::clone(&door));
+        tasks.spawn(tcp::serve(listener, workers, door));
     }
     tasks
 }

@@ -25,7 +25,7 @@ const FLOWS_PER_TURN: usize = 256;
 /// TCP connections looked at in one turn; the rest comes in the next. Counted as a cut turn.
 const STREAMS_PER_TURN: usize = 256;
 
-/// What others have received, taken in one turn; the rest waits where it is.
+/// What others have received, taken in one turn; the rest waits where it is. Counted as a cut turn.
 const HANDED_PER_TURN: usize = 64;
 
 impl Worker {
@@ -118,7 +118,7 @@ impl Worker {
     }
 
     /// Takes in what others have received for this worker.
-    pub(super) fn take_handed(&mut self, first: Handed) {
+    pub(super) fn take_handed(&mut self, first: Handed, start: Instant) {
         let mut handed = first;
         for taken in 1.. {
             let now = Instant::now();
@@ -134,12 +134,13 @@ impl Worker {
                 }
                 Handed::Connection(connection) => self.welcome(connection, now),
             }
-            if taken == HANDED_PER_TURN {
+            if taken == HANDED_PER_TURN || now.saturating_duration_since(start) >= TURN_TIME_MAX {
+                self.tally.turns_cut += 1;
                 return;
             }
-            match self.team.handed().try_recv() {
-                Ok(next) => handed = next,
-                Err(_) => return,
+            match self.team.next_handed() {
+                Some(next) => handed = next,
+                None => return,
             }
         }
     }

@@ -277,8 +277,8 @@ impl Worker {
             }
             wake.packets |= self.flows.poll_readable(cx);
             wake.packets |= self.streams.poll_ready(cx);
-            if let Poll::Ready(handed) = self.team.handed().poll_recv(cx) {
-                wake.handed = handed;
+            if let Poll::Ready(handed) = self.team.poll_handed(cx) {
+                wake.handed = Some(handed);
             }
             match self.mailbox.poll_recv(cx) {
                 Poll::Ready(Some(mail)) => wake.mail = Some(mail),
@@ -308,7 +308,7 @@ impl Worker {
         }
         if let Some(handed) = wake.handed {
             self.tally.wakes_handed += 1;
-            self.take_handed(handed);
+            self.take_handed(handed, start);
         }
         if let Some(mail) = wake.mail {
             self.tally.wakes_mail += 1;

@@ -8,8 +8,8 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use tokio::io::AsyncReadExt;
@@ -18,15 +18,15 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
 
 use super::streams::FRAME_BYTES_MAX;
-use super::team::{Connection, Handed};
+use super::team::Connection;
 use crate::media::demux::{self, Pair};
 
 /// How long a connection may take to say whose it is.
 const GREETING_TIME_MAX: Duration = Duration::from_secs(5);
 
-/// Connections of one IP address that haven't said yet whose they are; further ones are closed.
-/// What a client has to say takes one round trip.
-const GREETINGS_PER_ADDRESS: usize = 64;
+/// Connections of one network that haven't said yet whose they are, over all listeners; further
+/// ones are closed. What a client has to say takes one round trip.
+const GREETINGS_PER_NETWORK: usize = 64;
 
 /// After a connection could not be taken, for want of descriptors most likely.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -36,46 +36,114 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub struct Stats {
     /// They said nothing in time, or something else than a check for anybody here.
     pub strangers: AtomicU64,
-    /// Their worker or their address had too many waiting.
+    /// Their worker, their network or all networks together had too many waiting.
     pub refused: AtomicU64,
     /// They could not be taken.
     pub failed: AtomicU64,
 }
 
-/// Takes connections until it is dropped. As many as `places` has are open at a time, those that
-/// workers hold among them; more wait in the listen queue of the kernel.
-pub async fn serve(
-    listener: TcpListener,
-    members: Vec<mpsc::Sender<Handed>>,
+/// What the listeners share.
+#[derive(Debug)]
+pub struct Door {
+    /// As many connections are open at a time, those that workers hold among them.
     places: Arc<Semaphore>,
+    greetings: Greetings,
     stats: Arc<Stats>,
-) {
+}
+
+/// Connections that haven't said yet whose they are. Locked when one comes and goes.
+#[derive(Debug)]
+#[expect(clippy::disallowed_types, reason = "the door is off the packet path")]
+struct Greetings {
+    /// No larger than the number of connections.
+    by_network: std::sync::Mutex<HashMap<IpAddr, usize>>,
+    /// Half of all places: whoever holds on to them leaves the others to participants.
+    all: Arc<Semaphore>,
+}
+
+/// One of them.
+struct Greeting {
+    door: Arc<Door>,
+    network: IpAddr,
+    _of_all: OwnedSemaphorePermit,
+}
+
+impl Door {
+    /// A door to so many places.
+    pub fn new(places: usize, stats: Arc<Stats>) -> Self {
+        let places = places.min(Semaphore::MAX_PERMITS);
+        let by_network = Default::default();
+        Self {
+            places: Arc::new(Semaphore::new(places)),
+            greetings: Greetings {
+                by_network,
+                all: Arc::new(Semaphore::new(places.div_ceil(2))),
+            },
+            stats,
+        }
+    }
+
+    /// Lets one more in, unless there are too many.
+    fn admit(self: &Arc<Self>, address: IpAddr) -> Option<Greeting> {
+        let of_all = Arc::clone(&self.greetings.all).try_acquire_owned().ok()?;
+        let network = network(address);
+        let counts = &self.greetings.by_network;
+        let mut counts = counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = counts.entry(network).or_default();
+        if *count >= GREETINGS_PER_NETWORK {
+            return None;
+        }
+        *count += 1;
+        Some(Greeting {
+            door: Arc::clone(self),
+            network,
+            _of_all: of_all,
+        })
+    }
+}
+
+impl Drop for Greeting {
+    fn drop(&mut self) {
+        let counts = &self.door.greetings.by_network;
+        let mut counts = counts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Entry::Occupied(mut count) = counts.entry(self.network) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
+    }
+}
+
+/// What one customer of a network provider has: an IPv4 address, or at least a /64 of IPv6.
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => IpAddr::V6((address.to_bits() & !u128::from(u64::MAX)).into()),
+        address => address,
+    }
+}
+
+/// Takes connections until it is dropped. For those without a place it is the listen queue of the
+/// kernel where they wait.
+pub async fn serve(listener: TcpListener, workers: Vec<mpsc::Sender<Connection>>, door: Arc<Door>) {
     let mut greeters = JoinSet::new();
-    let mut by_address: HashMap<IpAddr, usize> = HashMap::new();
     loop {
         let taken = tokio::select! {
-            Some(Ok(address)) = greeters.join_next() => {
-                leave(&mut by_address, address);
-                continue;
-            }
-            taken = take(&listener, &places) => taken,
+            Some(_) = greeters.join_next() => continue,
+            taken = take(&listener, &door.places) => taken,
         };
         let Ok((place, stream, remote)) = taken else {
-            stats.failed.fetch_add(1, Ordering::Relaxed);
+            door.stats.failed.fetch_add(1, Ordering::Relaxed);
             tokio::time::sleep(ACCEPT_PAUSE).await;
             continue;
         };
-        let address = remote.ip();
-        let greeting = by_address.entry(address).or_default();
-        if *greeting >= GREETINGS_PER_ADDRESS {
-            stats.refused.fetch_add(1, Ordering::Relaxed);
+        let Some(greeting) = door.admit(remote.ip()) else {
+            door.stats.refused.fetch_add(1, Ordering::Relaxed);
             continue;
-        }
-        *greeting += 1;
-        let (members, stats) = (members.clone(), Arc::clone(&stats));
+        };
+        let workers = workers.clone();
         greeters.spawn(async move {
-            greet(stream, remote, place, &members, &stats).await;
-            address
+            greet(stream, remote, place, &workers, &greeting.door.stats).await;
         });
     }
 }
@@ -91,30 +159,20 @@ async fn take(
     Ok((place, stream, remote))
 }
 
-/// A connection of that address has said whose it is, or has not.
-fn leave(by_address: &mut HashMap<IpAddr, usize>, address: IpAddr) {
-    if let Entry::Occupied(mut greeting) = by_address.entry(address) {
-        *greeting.get_mut() -= 1;
-        if *greeting.get() == 0 {
-            greeting.remove();
-        }
-    }
-}
-
 /// Reads the first frame and hands the connection on.
 async fn greet(
     mut stream: TcpStream,
     remote: SocketAddr,
     place: OwnedSemaphorePermit,
-    members: &[mpsc::Sender<Handed>],
+    workers: &[mpsc::Sender<Connection>],
     stats: &Stats,
 ) {
     let first = tokio::time::timeout(GREETING_TIME_MAX, read_frame(&mut stream)).await;
     let first = first.ok().and_then(Result::ok);
     let owner = first.as_deref().and_then(demux::worker_of);
-    let member = owner.and_then(|owner| members.get(usize::from(owner.0)));
+    let worker = owner.and_then(|owner| workers.get(usize::from(owner.0)));
     let local = stream.local_addr().ok();
-    let (Some(first), Some(member), Some(local)) = (first, member, local) else {
+    let (Some(first), Some(worker), Some(local)) = (first, worker, local) else {
         stats.strangers.fetch_add(1, Ordering::Relaxed);
         return;
     };
@@ -128,7 +186,7 @@ async fn greet(
         first,
         place,
     };
-    if member.try_send(Handed::Connection(connection)).is_err() {
+    if worker.try_send(connection).is_err() {
         stats.refused.fetch_add(1, Ordering::Relaxed);
     }
 }
@@ -146,10 +204,12 @@ async fn read_frame(stream: &mut TcpStream) -> io::Result<Box<[u8]>> {
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
+
     use tokio::io::AsyncWriteExt;
 
     use super::*;
-    use crate::worker::team::Team;
+    use crate::worker::team::{Handed, Team};
 
     /// A check for a peer of the second worker, as a frame.
     fn check() -> Vec<u8> {
@@ -160,60 +220,71 @@ mod tests {
         frame
     }
 
-    struct Door {
-        at: SocketAddr,
+    struct House {
+        at: Vec<SocketAddr>,
         team: Vec<Team>,
-        places: Arc<Semaphore>,
+        door: Arc<Door>,
         stats: Arc<Stats>,
     }
 
-    async fn door(places: usize) -> Door {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let door = Door {
-            at: listener.local_addr().unwrap(),
-            team: Team::of(2, true),
-            places: Arc::new(Semaphore::new(places)),
-            stats: Arc::default(),
+    impl House {
+        /// What the second worker is handed next.
+        async fn handed(&mut self) -> Connection {
+            match poll_fn(|cx| self.team[1].poll_handed(cx)).await {
+                Handed::Connection(connection) => connection,
+                Handed::Datagram(_) => panic!("no connection"),
+            }
+        }
+    }
+
+    async fn house(places: usize, listeners: usize) -> House {
+        let stats: Arc<Stats> = Arc::default();
+        let mut house = House {
+            at: Vec::new(),
+            team: Team::of(2, false),
+            door: Arc::new(Door::new(places, Arc::clone(&stats))),
+            stats,
         };
-        let members = door.team[0].members();
-        let (places, stats) = (Arc::clone(&door.places), Arc::clone(&door.stats));
-        tokio::spawn(serve(listener, members, places, stats));
-        door
+        for _ in 0..listeners {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            house.at.push(listener.local_addr().unwrap());
+            let workers = house.team[0].doors();
+            tokio::spawn(serve(listener, workers, Arc::clone(&house.door)));
+        }
+        house
+    }
+
+    /// It is closed from the other side, without a word.
+    async fn is_closed(client: &mut TcpStream) -> bool {
+        let mut byte = [0; 1];
+        let read = tokio::time::timeout(GREETING_TIME_MAX / 2, client.read(&mut byte));
+        read.await.is_ok_and(|read| read.unwrap_or_default() == 0)
     }
 
     #[tokio::test]
     async fn a_connection_goes_to_the_worker_its_first_frame_names() {
-        let mut door = door(1).await;
-        let mut client = TcpStream::connect(door.at).await.unwrap();
+        let mut house = house(1, 1).await;
+        let mut client = TcpStream::connect(house.at[0]).await.unwrap();
         // In pieces, as a network may deliver it.
         for byte in check() {
             client.write_all(&[byte]).await.unwrap();
         }
-        let Some(Handed::Connection(connection)) = door.team[1].handed().recv().await else {
-            panic!("no connection");
-        };
+        let connection = house.handed().await;
         assert_eq!(*connection.first, check()[2..]);
         assert_eq!(connection.pair.remote, client.local_addr().unwrap());
-        assert_eq!(door.places.available_permits(), 0);
-        let mut second = TcpStream::connect(door.at).await.unwrap();
+        let mut second = TcpStream::connect(house.at[0]).await.unwrap();
         second.write_all(&check()).await.unwrap();
-        assert!(
-            door.team[1].handed().try_recv().is_err(),
-            "there is one place"
-        );
+        assert!(house.team[1].next_handed().is_none(), "there is one place");
         drop(connection);
-        let next = door.team[1].handed().recv().await;
-        let Some(Handed::Connection(next)) = next else {
-            panic!("no second connection");
-        };
+        let next = house.handed().await;
         assert_eq!(next.pair.remote, second.local_addr().unwrap());
     }
 
     #[tokio::test]
     async fn whoever_says_something_else_is_sent_away() {
-        let door = door(4).await;
+        let house = house(4, 1).await;
         for wrong in [&b"GET / HTTP/1.1\r\n\r\n"[..], &[0, 3, 1, 2, 3], &[0, 0]] {
-            let mut client = TcpStream::connect(door.at).await.unwrap();
+            let mut client = TcpStream::connect(house.at[0]).await.unwrap();
             client.write_all(wrong).await.unwrap();
             // An end, or an error for what was never read.
             let mut rest = Vec::new();
@@ -221,26 +292,70 @@ mod tests {
             let _ = ended.await.expect("it ends soon");
             assert!(rest.is_empty());
         }
-        assert_eq!(door.stats.strangers.load(Ordering::Relaxed), 3);
+        assert_eq!(house.stats.strangers.load(Ordering::Relaxed), 3);
     }
 
     #[tokio::test(start_paused = true)]
     async fn whoever_says_nothing_is_sent_away_in_time() {
-        let door = door(1).await;
-        let mut client = TcpStream::connect(door.at).await.unwrap();
+        let house = house(1, 1).await;
+        let mut client = TcpStream::connect(house.at[0]).await.unwrap();
         let _ = client.read(&mut [0; 1]).await;
-        assert_eq!(door.stats.strangers.load(Ordering::Relaxed), 1);
+        assert_eq!(house.stats.strangers.load(Ordering::Relaxed), 1);
     }
 
     #[tokio::test]
-    async fn one_address_takes_few_places() {
-        let door = door(1000).await;
+    async fn one_address_takes_few_places_at_all_listeners_together() {
+        let house = house(1000, 2).await;
         let mut silent = Vec::new();
-        for _ in 0..GREETINGS_PER_ADDRESS {
-            silent.push(TcpStream::connect(door.at).await.unwrap());
+        for number in 0..GREETINGS_PER_NETWORK {
+            let at = house.at[number % house.at.len()];
+            silent.push(TcpStream::connect(at).await.unwrap());
         }
-        let mut further = TcpStream::connect(door.at).await.unwrap();
-        assert_eq!(further.read(&mut [0; 1]).await.unwrap_or_default(), 0);
-        assert_eq!(door.stats.refused.load(Ordering::Relaxed), 1);
+        // Those before may not have been taken by the other listener yet.
+        while house.door.greetings.all.available_permits() > 500 - GREETINGS_PER_NETWORK {
+            tokio::task::yield_now().await;
+        }
+        for at in &house.at {
+            let mut further = TcpStream::connect(at).await.unwrap();
+            assert!(is_closed(&mut further).await);
+        }
+        assert_eq!(house.stats.refused.load(Ordering::Relaxed), 2);
+    }
+
+    #[tokio::test]
+    async fn a_network_of_ipv6_counts_as_one_and_strangers_get_half() {
+        let door = Arc::new(Door::new(400, Arc::default()));
+        let address =
+            |network: u16, last: u16| IpAddr::from([0x2001, 0xdb8, 0, network, last, 0, 0, last]);
+        let mut greetings = Vec::new();
+        for last in 0..100 {
+            greetings.extend(door.admit(address(0, last)));
+        }
+        assert_eq!(greetings.len(), GREETINGS_PER_NETWORK);
+        greetings.extend((1..500).filter_map(|network| door.admit(address(network, 1))));
+        assert_eq!(greetings.len(), 200, "half of the places");
+        greetings.clear();
+        assert!(door.admit(address(0, 1)).is_some());
+        assert!(door.greetings.by_network.lock().unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_flood_of_datagrams_keeps_no_connection_out() {
+        let mut house = house(4, 1).await;
+        let from = house.at[0];
+        // They are lost once too many wait.
+        for _ in 0..=crate::worker::team::WAITING_MAX {
+            house.team[0].pass(from, from, &check()[2..]);
+        }
+        let mut client = TcpStream::connect(house.at[0]).await.unwrap();
+        client.write_all(&check()).await.unwrap();
+        while house.stats.refused.load(Ordering::Relaxed) == 0 {
+            if let Some(Handed::Connection(connection)) = house.team[1].next_handed() {
+                assert_eq!(connection.pair.remote, client.local_addr().unwrap());
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+        panic!("the connection was refused");
     }
 }

@@ -5,6 +5,7 @@
 //! own (`flows.rs`): once people are connected, nothing does.
 
 use std::net::SocketAddr;
+use std::task::{Context, Poll};
 
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
@@ -13,6 +14,10 @@ use crate::media::demux::{self, Pair};
 
 /// What waits for one worker. Clients repeat their checks, so more would only be older ones.
 pub const WAITING_MAX: usize = 1024;
+
+/// TCP connections that wait for one worker, apart from datagrams: whose senders can be forged, and
+/// a flood of them must not keep connections out.
+pub const ARRIVALS_MAX: usize = 64;
 
 /// What a worker is handed.
 #[derive(Debug)]
@@ -52,10 +57,13 @@ pub struct Datagram {
 pub struct Team {
     own: WorkerId,
     /// By worker.
-    members: Vec<mpsc::Sender<Handed>>,
+    members: Vec<mpsc::Sender<Datagram>>,
+    /// By worker, too.
+    doors: Vec<mpsc::Sender<Connection>>,
     /// They share a port.
     shared: bool,
-    handed: mpsc::Receiver<Handed>,
+    handed: mpsc::Receiver<Datagram>,
+    arrivals: mpsc::Receiver<Connection>,
 }
 
 /// What became of a datagram.
@@ -74,18 +82,23 @@ impl Team {
     pub fn of(count: usize, apart: bool) -> Vec<Self> {
         let (members, queues): (Vec<_>, Vec<_>) =
             (0..count).map(|_| mpsc::channel(WAITING_MAX)).unzip();
-        let view = |(own, handed)| Self {
+        let (doors, entries): (Vec<_>, Vec<_>) =
+            (0..count).map(|_| mpsc::channel(ARRIVALS_MAX)).unzip();
+        let view = |(own, (handed, arrivals))| Self {
             own: WorkerId(own as u16),
             members: members.clone(),
+            doors: doors.clone(),
             shared: !apart,
             handed,
+            arrivals,
         };
-        queues.into_iter().enumerate().map(view).collect()
+        let queues = queues.into_iter().zip(entries);
+        queues.enumerate().map(view).collect()
     }
 
-    /// Where to hand things in, by worker.
-    pub fn members(&self) -> Vec<mpsc::Sender<Handed>> {
-        self.members.clone()
+    /// Where to hand connections in, by worker.
+    pub fn doors(&self) -> Vec<mpsc::Sender<Connection>> {
+        self.doors.clone()
     }
 
     /// Whether the workers share a port.
@@ -107,15 +120,29 @@ impl Team {
             remote,
             contents: contents.into(),
         };
-        match member.try_send(Handed::Datagram(datagram)) {
+        match member.try_send(datagram) {
             Ok(()) => Fate::Handed,
             Err(_) => Fate::Lost,
         }
     }
 
-    /// What others have handed to this one.
-    pub(super) fn handed(&mut self) -> &mut mpsc::Receiver<Handed> {
-        &mut self.handed
+    /// What others have handed to this one, a connection before datagrams: few can wait.
+    pub(super) fn poll_handed(&mut self, cx: &mut Context<'_>) -> Poll<Handed> {
+        if let Poll::Ready(Some(connection)) = self.arrivals.poll_recv(cx) {
+            return Poll::Ready(Handed::Connection(connection));
+        }
+        // It can't end, as this team holds a sender of its own.
+        match self.handed.poll_recv(cx) {
+            Poll::Ready(Some(datagram)) => Poll::Ready(Handed::Datagram(datagram)),
+            _ => Poll::Pending,
+        }
+    }
+
+    /// The same without waiting.
+    pub(super) fn next_handed(&mut self) -> Option<Handed> {
+        let connection = self.arrivals.try_recv().map(Handed::Connection);
+        let mut datagram = || self.handed.try_recv().map(Handed::Datagram);
+        connection.or_else(|_| datagram()).ok()
     }
 }
 
@@ -142,7 +169,7 @@ mod tests {
         let mut team = Team::of(2, false);
         let second = check("01abcd:efgh");
         assert_eq!(pass(&team[0], &second), Fate::Handed);
-        let Ok(Handed::Datagram(handed)) = team[1].handed().try_recv() else {
+        let Some(Handed::Datagram(handed)) = team[1].next_handed() else {
             panic!("nothing was handed over");
         };
         assert_eq!(&*handed.contents, &second);
