@@ -214,7 +214,8 @@ mod tests {
     /// A check for a peer of the second worker, as a frame.
     fn check() -> Vec<u8> {
         let mut frame = vec![0, 32];
-        frame.extend([0; 20]);
+        frame.extend([0x00, 0x01]);
+        frame.extend([0; 18]);
         frame.extend([0x00, 0x06, 0, 8]);
         frame.extend(b"01ab:cde");
         frame

@@ -153,6 +153,7 @@ mod tests {
     /// A binding request for a peer with that fragment.
     fn check(ufrag: &str) -> Vec<u8> {
         let mut message = vec![0; 20];
+        message[1] = 1;
         message.extend([0x00, 0x06, 0, ufrag.len() as u8]);
         message.extend(ufrag.as_bytes());
         message.resize(message.len().next_multiple_of(4), 0);
