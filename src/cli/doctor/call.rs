@@ -142,7 +142,7 @@ fn explain(trouble: &Trouble) -> (String, &'static str) {
     }
 }
 
-/// Nothing answers, and all that could is in front of a NAT, where many hosts don't reach themselves.
+/// Nothing answers, and all that could is before a NAT, where many hosts don't reach themselves.
 fn may_be_hairpin(scene: &Scene, outcome: &Outcome) -> bool {
     let advertised = &scene.config.media.advertise;
     let mut tried = outcome.tried.iter();
