@@ -7,11 +7,7 @@ export TEST_FILTER=$FILTER TEST_LONG=$LONG
 # What takes a minute and more is part of the run in CI, and on request by hand.
 WHOLE=$LONG${CI:-}
 DAEMON_PID='' DAEMON_LOG=$CACHE/logs/daemon.log
-LANES=2 RUNNING=()
-# How cargo's tests are built: as what operators run, so that all below is built once for both, but
-# with checks of arithmetic and assertions in what is ours.
-OURS=profile.release.package.stellwerk
-CHECKED=(--release --config "$OURS.debug-assertions=true" --config "$OURS.overflow-checks=true")
+RUNNING=()
 
 prepare() {
   mkdir -p "$CACHE/logs"
@@ -79,7 +75,7 @@ verify_units() {
 # cargo test, its long ones too; one result per test so that the totals tell something.
 cargo_tests() {
   local log=$CACHE/logs/cargo-test.log status
-  cargo test "${CHECKED[@]}" --locked --no-fail-fast -- --include-ignored >"$log" 2>&1
+  cargo test --locked --no-fail-fast -- --include-ignored >"$log" 2>&1
   status=$?
   awk -v OFS='\t' '
     /Running |Doc-tests/ { where = $0; sub(/^ *(Running )?/, "", where); sub(/ \(.*/, "", where) }
@@ -117,26 +113,26 @@ suite() {
     record fail - "$name" 'the daemon lives' 0 "see ${DAEMON_LOG#"$PWD/"}"
 }
 
-# lanes NAME COMMAND...: a suite that waits more than it computes, in shares that run side by side,
-# each with a daemon of its own.
-lanes() {
-  local number
+# begin_lane NUMBER OF NAME COMMAND...: a share of a suite that waits more than it computes, beside
+# others, with a daemon of its own.
+begin_lane() {
   # Each lane is a process group, so that an interruption can end all of it.
   set -m
-  for ((number = 1; number <= LANES; number++)); do
-    lane "$number" "$@" &
-    RUNNING+=("$!")
-  done
+  lane "$@" &
+  RUNNING+=("$!")
   set +m
-  wait "${RUNNING[@]}"
+}
+
+end_lanes() {
+  ((${#RUNNING[@]})) && wait "${RUNNING[@]}"
   RUNNING=()
 }
 
-# lane NUMBER NAME COMMAND...: one of them, in a process of its own.
+# A lane, in a process of its own.
 lane() {
-  export TEST_LANE=$1/$LANES
-  DAEMON_LOG=$CACHE/logs/daemon-$1.log DAEMON_PID=''
-  shift
+  export TEST_LANE=$1/$2
+  DAEMON_LOG=$CACHE/logs/daemon-$3-$1.log DAEMON_PID=''
+  shift 2
   trap stop_daemon EXIT
   if start_daemon "$BIN"; then
     suite "$@"

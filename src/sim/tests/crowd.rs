@@ -54,7 +54,7 @@ fn twelve_see_twelve_at_ten_percent_loss() {
 
 /// A simulator that is slower than this isn't used: `cargo sim` is for whoever changes a line.
 #[test]
-#[ignore = "for release builds: cargo sim"]
+#[ignore = "takes a minute: cargo sim"]
 fn ten_minutes_of_six_people_take_less_than_one() {
     let started = Instant::now();
     let mut meeting = crowd(6, 6, &Link::lossy(0.01));
@@ -70,5 +70,9 @@ fn ten_minutes_of_six_people_take_less_than_one() {
     for name in &NAMES[1..6] {
         meeting.expect(name, Sees::picture("anna"));
     }
-    assert!(took < Duration::from_secs(60), "{took:?}");
+    // With checks of arithmetic, and hardly optimised, it may take longer.
+    assert!(
+        cfg!(debug_assertions) || took < Duration::from_secs(60),
+        "{took:?}"
+    );
 }
