@@ -4,8 +4,6 @@
 CACHE=$PWD/tests/.cache
 export TEST_RESULTS=$CACHE/results.tsv
 export TEST_FILTER=$FILTER TEST_LONG=$LONG
-# What takes a minute and more is part of the run in CI, and on request by hand.
-WHOLE=$LONG${CI:-}
 DAEMON_PID='' DAEMON_LOG=$CACHE/logs/daemon.log
 RUNNING=()
 

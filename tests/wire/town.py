@@ -2,6 +2,7 @@
 is Debian's nginx, by whatever recipe a test gives it."""
 
 import asyncio
+import contextlib
 import json
 import os
 import tempfile
@@ -93,20 +94,21 @@ class Town:
         self.authority = Authority()
         self.port = free_tcp()
         self.name = f"localhost:{self.port}"
-        self.home = await Homeserver(self.name).__aenter__()
-        self.file = None
-        self.daemon = await Daemon(self.toml(self.leaves)).__aenter__()
-        self.nginx = await Nginx(self.port, self.authority.pem("localhost", days=60)).__aenter__()
-        self.home.passes_to = f"http://{self.at()}"
-        self.home.transports = [{"type": "livekit", "livekit_service_url": f"https://{self.name}",
-                                 "url": f"wss://{self.name}"}]
-        await self.proxy(GOOD)
+        # Whatever of it has started ends, also where the rest doesn't start.
+        async with contextlib.AsyncExitStack() as started:
+            self.home = await started.enter_async_context(Homeserver(self.name))
+            self.daemon = await started.enter_async_context(Daemon(self.toml(self.leaves)))
+            pem = self.authority.pem("localhost", days=60)
+            self.nginx = await started.enter_async_context(Nginx(self.port, pem))
+            self.home.passes_to = f"http://{self.at()}"
+            self.home.transports = [{"type": "livekit", "url": f"wss://{self.name}",
+                                     "livekit_service_url": f"https://{self.name}"}]
+            await self.proxy(GOOD)
+            self.started = started.pop_all()
         return self
 
     async def __aexit__(self, *_):
-        await self.nginx.__aexit__()
-        await self.daemon.__aexit__()
-        await self.home.__aexit__()
+        await self.started.aclose()
 
     def toml(self, leaves=True):
         """What the daemon and the doctor are both told."""
