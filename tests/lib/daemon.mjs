@@ -8,23 +8,35 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Failure, sleep } from "./harness.mjs";
 
-export function freeTcp() {
-  return new Promise((done) => {
-    const server = createServer().listen(0, "127.0.0.1", () => {
-      const { port } = server.address();
-      server.close(() => done(port));
-    });
-  });
+// Below the ports that the kernel gives to outgoing connections: one of those may be taken by a
+// client between the look here and the bind of the process that it is for.
+const FIRST = 10_000;
+const PORTS = 22_000;
+const given = new Set();
+
+const tcp = (port) => new Promise((done) => {
+  const server = createServer().once("error", () => done(false))
+    .listen(port, "127.0.0.1", () => server.close(() => done(true)));
+});
+
+const udp = (port) => new Promise((done) => {
+  const socket = createSocket("udp4").once("error", () => done(false))
+    .bind(port, "127.0.0.1", () => socket.close(() => done(true)));
+});
+
+async function free(isFree) {
+  for (let tries = 0; tries < 200; tries += 1) {
+    const port = FIRST + Math.floor(Math.random() * PORTS);
+    if (!given.has(port) && await isFree(port)) {
+      given.add(port);
+      return port;
+    }
+  }
+  throw new Failure("no free port");
 }
 
-export function freeUdp() {
-  return new Promise((done) => {
-    const socket = createSocket("udp4").bind(0, "127.0.0.1", () => {
-      const { port } = socket.address();
-      socket.close(() => done(port));
-    });
-  });
-}
+export const freeTcp = () => free(tcp);
+export const freeUdp = () => free(udp);
 
 /** Starts one with this configuration; gives its `url`, and `stop()`. */
 export async function startDaemon(toml) {

@@ -2,31 +2,12 @@
 
 import asyncio
 import os
-import random
-import socket
 import tempfile
 import time
 import urllib.request
 
 from harness import Failure
-
-
-def free_tcp():
-    with socket.socket() as held:
-        held.bind(("127.0.0.1", 0))
-        return held.getsockname()[1]
-
-
-def _free_udp():
-    for _ in range(200):
-        port = random.randrange(10000, 20000)
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as held:
-            try:
-                held.bind(("127.0.0.1", port))
-                return port
-            except OSError:
-                continue
-    raise Failure("no free UDP port")
+from ports import free_tcp, free_udp
 
 
 async def end(process):
@@ -53,7 +34,7 @@ class Daemon:
         http, metrics = free_tcp(), free_tcp()
         self.url = f"ws://127.0.0.1:{http}"
         self.metrics = f"http://127.0.0.1:{metrics}"
-        self.media_port = self.port or _free_udp()
+        self.media_port = self.port or free_udp()
         self.log = tempfile.NamedTemporaryFile("ab")
         arguments = ["serve", "--dev", "--http", f"127.0.0.1:{http}", "--metrics",
                      f"127.0.0.1:{metrics}", "--media-port", str(self.media_port), "--workers",

@@ -2,36 +2,9 @@
 
 WORKERS=2
 
-# Two TCP ports and the first of $WORKERS neighbouring UDP ports, all free just now.
-free_ports() {
-  python3 - "$WORKERS" <<'PYTHON'
-import random, socket, sys
-def tcp():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-def udp(count):
-    for _ in range(200):
-        first = random.randrange(20000, 32000)
-        held = []
-        try:
-            for port in range(first, first + count):
-                s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-                held.append(s)
-                s.bind(("127.0.0.1", port))
-            return first
-        except OSError:
-            continue
-        finally:
-            for s in held:
-                s.close()
-print(tcp(), tcp(), udp(int(sys.argv[1])))
-PYTHON
-}
-
 start_daemon() {
   local http metrics media
-  read -r http metrics media < <(free_ports)
+  read -r http metrics media < <(python3 tests/lib/ports.py "$WORKERS")
   "$1" serve --dev --http "127.0.0.1:$http" --metrics "127.0.0.1:$metrics" \
     --media-port "$media" --workers "$WORKERS" >"$DAEMON_LOG" 2>&1 &
   DAEMON_PID=$!

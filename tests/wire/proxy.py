@@ -11,9 +11,10 @@ import ssl
 import tempfile
 import time
 
-from daemon import end, free_tcp
+from daemon import end
 from harness import Failure
 from internet import Authority
+from ports import free_tcp
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 CONFIG = os.path.join(HERE, "..", "..", "config")

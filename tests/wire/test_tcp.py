@@ -3,8 +3,9 @@
 import asyncio
 import time
 
-from daemon import Daemon, free_tcp, metric, resident_bytes
+from daemon import Daemon, metric, resident_bytes
 from harness import expect, test, until
+from ports import free_tcp
 from probe import Probe
 from test_mobile import back
 

@@ -7,10 +7,11 @@ import json
 import os
 import tempfile
 
-from daemon import Daemon, free_tcp
+from daemon import Daemon
 from harness import Failure
 from homeserver import AS_TOKEN, HS_TOKEN, USER_TOKEN, Homeserver
 from internet import Authority
+from ports import free_tcp
 from proxy import NGINX
 
 KEY = "c2VjcmV0LW9mLWEtdG93bi1oYWxsLTg4NDE3"
