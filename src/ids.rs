@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, LazyLock};
 
 /// A value that may point to a person. `Debug` prints `~` and 8 hex digits of a keyed hash.
@@ -90,6 +91,27 @@ pub struct SessionKey(pub u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct WorkerId(pub u16);
 
+/// What one customer of a network provider has: an IPv4 address, or a /64 of IPv6 with its 2^64
+/// addresses. So that is what limits count by. Private.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Household(IpAddr);
+
+impl Household {
+    /// The one that `address` belongs to.
+    pub const fn of(address: IpAddr) -> Self {
+        Self(match address.to_canonical() {
+            IpAddr::V6(it) => IpAddr::V6(Ipv6Addr::from_bits(it.to_bits() >> 64 << 64)),
+            it => it,
+        })
+    }
+}
+
+impl fmt::Debug for Household {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Private(self.0).fmt(f)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -101,5 +123,15 @@ mod tests {
         assert!(!shown.contains("anna"), "{shown}");
         assert_eq!(shown, format!("{:?}", Identity::from("@anna:example.org")));
         assert_eq!(shown.len(), 9);
+    }
+
+    #[test]
+    fn a_household_is_an_address_or_a_network_of_ipv6() {
+        let of = |text: &str| Household::of(text.parse().unwrap());
+        assert_eq!(of("2001:db8::1"), of("2001:db8::ffff:0:0:2"));
+        assert_ne!(of("2001:db8::1"), of("2001:db8:0:1::1"));
+        assert_eq!(of("::ffff:192.0.2.1"), of("192.0.2.1"));
+        assert_ne!(of("::ffff:192.0.2.1"), of("::ffff:192.0.2.2"));
+        assert!(!format!("{:?}", of("192.0.2.1")).contains("192"));
     }
 }

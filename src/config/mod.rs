@@ -109,7 +109,7 @@ sections! {
         header_timeout: Duration, SECOND, 600 * SECOND;
         /// TCP connections of all clients together; more wait in the kernel.
         connections: usize, 1, 10_000_000;
-        /// TCP connections of one IP address, 0 for no limit; more are closed.
+        /// TCP connections of one IPv4 address or /64 of IPv6, 0 for no limit; more are closed.
         connections_per_address: usize, 0, 10_000_000;
         /// Origins a browser page may have; `*` is every one.
         origins: Vec<String>;

@@ -10,10 +10,11 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::ids::Household;
 
 /// There is no room left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,7 +89,7 @@ pub struct Strangers {
 
 #[derive(Default)]
 struct Inside {
-    askers: HashMap<IpAddr, usize>,
+    askers: HashMap<Household, usize>,
     gates: HashMap<String, Gate>,
 }
 
@@ -96,7 +97,7 @@ struct Inside {
 pub struct Visit<'a> {
     strangers: &'a Strangers,
     server: &'a str,
-    asker: Option<IpAddr>,
+    asker: Option<Household>,
     turn: Option<Turn>,
 }
 
@@ -113,11 +114,11 @@ impl Strangers {
     pub async fn visit<T>(
         &self,
         server: &str,
-        asker: Option<IpAddr>,
+        asker: Option<Household>,
         work: impl Future<Output = T>,
     ) -> Result<T, Busy> {
         let _one_of_all = self.all.try_acquire().map_err(|_| Busy)?;
-        let (mut visit, room, turns) = self.enter(server, asker.map(household))?;
+        let (mut visit, room, turns) = self.enter(server, asker)?;
         visit.turn = Some(Gate::turn_in(room, turns).await?);
         Ok(work.await)
     }
@@ -125,7 +126,7 @@ impl Strangers {
     fn enter<'a>(
         &'a self,
         server: &'a str,
-        asker: Option<IpAddr>,
+        asker: Option<Household>,
     ) -> Result<(Visit<'a>, OwnedSemaphorePermit, Arc<Semaphore>), Busy> {
         let mut inside = self.inside.lock().unwrap_or_else(PoisonError::into_inner);
         let count = asker.and_then(|asker| inside.askers.get(&asker));
@@ -166,14 +167,6 @@ impl Drop for Visit<'_> {
     }
 }
 
-/// Who an address belongs to: with IPv6 one customer has at least 2^64 of them.
-fn household(asker: IpAddr) -> IpAddr {
-    match asker.to_canonical() {
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
-        v4 => v4,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -185,10 +178,6 @@ mod tests {
         waiting: 1,
     };
 
-    fn ip(text: &str) -> IpAddr {
-        text.parse().unwrap()
-    }
-
     /// Polls a visit that never ends once; it stays where it got.
     async fn stay<'a>(
         strangers: &'a Strangers,
@@ -196,7 +185,8 @@ mod tests {
         asker: &str,
     ) -> Option<std::pin::Pin<Box<impl Future<Output = Result<(), Busy>> + 'a>>> {
         let forever = std::future::pending::<()>();
-        let mut visit = Box::pin(strangers.visit(server, Some(ip(asker)), forever));
+        let asker = Household::of(asker.parse().unwrap());
+        let mut visit = Box::pin(strangers.visit(server, Some(asker), forever));
         let left = tokio::time::timeout(std::time::Duration::ZERO, &mut visit).await;
         left.is_err().then_some(visit)
     }

@@ -8,7 +8,6 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::io;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,14 +28,16 @@ use super::name::UserId;
 use super::names::Names;
 use super::trust;
 use crate::config::{Matrix, ServerMap};
+use crate::ids::Household;
 
 /// Questions to one configured homeserver at a time, and those that wait: a large meeting that
 /// begins has room, and with 10 ms an answer it is through in a second. Further ones fail.
 const TURNS: usize = 32;
 const WAITING: usize = 2000;
 
-/// Questions about strangers' tokens, each 10 s and 200 KiB at the worst. What one address may
-/// have of them is an office behind one address; sixteen such can fill them all, for strangers.
+/// Questions about strangers' tokens, each 10 s and 200 KiB at the worst. What one
+/// household may have of them is an office behind one address; sixteen such can fill them all, for
+/// strangers.
 const QUESTIONS: Bounds = Bounds {
     all: 256,
     per_asker: 16,
@@ -185,7 +186,7 @@ impl Homeservers {
         server: &str,
         access_token: &str,
         claimed: Option<&str>,
-        asker: IpAddr,
+        asker: Household,
     ) -> Result<UserId, Unverified> {
         let asked = Instant::now();
         let path = format!(
@@ -251,7 +252,7 @@ impl Federation {
         &self,
         server: &str,
         question: Question<'_>,
-        asker: IpAddr,
+        asker: Household,
     ) -> Result<Response, Failed> {
         let ask = async {
             let place = self.discovery.federation(server).await;

@@ -1,7 +1,7 @@
 //! The listener: takes TCP connections, bounds them, and hands their requests to the routes.
 //!
 //! The loop is ours and not axum's, for bounds axum doesn't have: time to send a request head and
-//! to read the answer, connections in all and of one address, and their bytes per second. A
+//! to read the answer, connections in all and of one household, and their bytes per second. A
 //! connection counts until its WebSocket ends: it holds a [`Slot`], which travels with its
 //! requests. What is not here: what a request means.
 
@@ -29,6 +29,7 @@ use super::metered::Metered;
 use super::path::{collapse_slashes, strip_prefix};
 use super::{Signal, Stats, client, router};
 use crate::config::{Network, PathPrefix};
+use crate::ids::Household;
 
 /// Bytes of a request head: a token of 16 KiB and an uncompressed join of 20 KiB in base64 fit.
 /// A longer head is answered with 431, or 414 when the URI alone is too long.
@@ -57,7 +58,7 @@ pub(super) async fn serve(
     let connections = u32::try_from(connections).unwrap_or(u32::MAX);
     let slots = Arc::new(Semaphore::new(connections as usize));
     let front = Arc::new(Front {
-        addresses: Addresses {
+        households: Households {
             counts: Default::default(),
             max: config.http.connections_per_address,
         },
@@ -87,7 +88,7 @@ pub(super) async fn serve(
 struct Front {
     router: Router,
     slots: Arc<Semaphore>,
-    addresses: Addresses,
+    households: Households,
     header_timeout: Duration,
     trusted_proxies: Vec<Network>,
     prefixes: Vec<PathPrefix>,
@@ -102,39 +103,35 @@ struct Front {
 pub(super) struct Slot {
     _permit: Arc<OwnedSemaphorePermit>,
     /// None for a connection of a proxy, until a request says whose it is.
-    _hold: Option<Arc<AddressHold>>,
+    _hold: Option<Arc<Hold>>,
 }
 
-/// Connections per address. Locked when one comes and goes. No larger than their number.
+/// Connections per household. Locked when one comes and goes. No larger than their number.
 #[expect(clippy::disallowed_types, reason = "signalling is off the packet path")]
-struct Addresses {
-    counts: std::sync::Mutex<HashMap<IpAddr, usize>>,
+struct Households {
+    counts: std::sync::Mutex<HashMap<Household, usize>>,
     /// 0: not counted.
     max: usize,
 }
 
-struct AddressHold {
+struct Hold {
     front: Arc<Front>,
-    address: IpAddr,
+    household: Household,
 }
 
-/// The address a request comes from, as far as it is believed.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Asker(pub IpAddr);
-
-impl Addresses {
+impl Households {
     /// Counts one more, unless there are too many.
-    fn take(&self, address: IpAddr) -> bool {
+    fn take(&self, household: Household) -> bool {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = counts.entry(address).or_default();
+        let count = counts.entry(household).or_default();
         let room = *count < self.max;
         *count += usize::from(room);
         room
     }
 
-    fn give_back(&self, address: IpAddr) {
+    fn give_back(&self, household: Household) {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Entry::Occupied(mut count) = counts.entry(address) {
+        if let Entry::Occupied(mut count) = counts.entry(household) {
             *count.get_mut() -= 1;
             if *count.get() == 0 {
                 count.remove();
@@ -143,9 +140,9 @@ impl Addresses {
     }
 }
 
-impl Drop for AddressHold {
+impl Drop for Hold {
     fn drop(&mut self) {
-        self.front.addresses.give_back(self.address);
+        self.front.households.give_back(self.household);
     }
 }
 
@@ -202,7 +199,7 @@ fn welcome(
     };
     let slot = match front.is_trusted(address) {
         true => slot,
-        false => match front.count(&slot, address) {
+        false => match front.count(&slot, Household::of(address)) {
             Some(slot) => slot,
             None => return,
         },
@@ -216,24 +213,24 @@ impl Front {
         trusted.any(|network| network.contains(address))
     }
 
-    /// The place of a connection that counts as one of `address`, unless that has too many.
-    fn count(self: &Arc<Self>, slot: &Slot, address: IpAddr) -> Option<Slot> {
+    /// The place of a connection that counts as one of `household`, unless that has too many.
+    fn count(self: &Arc<Self>, slot: &Slot, household: Household) -> Option<Slot> {
         let mut slot = slot.clone();
-        if self.addresses.max > 0 {
-            if !self.addresses.take(address) {
+        if self.households.max > 0 {
+            if !self.households.take(household) {
                 Stats::count(&self.stats.connections_refused);
                 return None;
             }
-            slot._hold = Some(Arc::new(AddressHold {
+            slot._hold = Some(Arc::new(Hold {
                 front: self.clone(),
-                address,
+                household,
             }));
         }
         Some(slot)
     }
 
-    /// Notes with a request whose it is, and takes prefixes from its path; false if its client
-    /// has too many connections.
+    /// Notes with a request whose it is, as far as proxies are believed, and takes prefixes from
+    /// its path; false if its client has too many connections.
     fn prepare(
         self: &Arc<Self>,
         request: &mut hyper::Request<Incoming>,
@@ -246,7 +243,7 @@ impl Front {
         let forwarded = proxied
             .then(|| client::forwarded_for(request.headers(), |ip| self.is_trusted(ip)))
             .flatten();
-        let client = forwarded.unwrap_or(peer);
+        let client = Household::of(forwarded.unwrap_or(peer));
         // Others are counted since they were taken.
         let slot = match proxied {
             true => self.count(slot, client),
@@ -255,7 +252,7 @@ impl Front {
         let Some(slot) = slot else { return false };
         let extensions = request.extensions_mut();
         extensions.insert(slot);
-        extensions.insert(Asker(client));
+        extensions.insert(client);
         true
     }
 }

@@ -19,14 +19,15 @@ use tokio::task::JoinSet;
 
 use super::streams::FRAME_BYTES_MAX;
 use super::team::Connection;
+use crate::ids::Household;
 use crate::media::demux::{self, Pair};
 
 /// How long a connection may take to say whose it is.
 const GREETING_TIME_MAX: Duration = Duration::from_secs(5);
 
-/// Connections of one network that haven't said yet whose they are, over all listeners; further
+/// Connections of one household that haven't said yet whose they are, over all listeners; further
 /// ones are closed. What a client has to say takes one round trip.
-const GREETINGS_PER_NETWORK: usize = 64;
+const GREETINGS_PER_HOUSEHOLD: usize = 64;
 
 /// After a connection could not be taken, for want of descriptors most likely.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -36,7 +37,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub struct Stats {
     /// They said nothing in time, or something else than a check for anybody here.
     pub strangers: AtomicU64,
-    /// Their worker, their network or all networks together had too many waiting.
+    /// Their worker, their household or all of them together had too many waiting.
     pub refused: AtomicU64,
     /// They could not be taken.
     pub failed: AtomicU64,
@@ -56,7 +57,7 @@ pub struct Door {
 #[expect(clippy::disallowed_types, reason = "the door is off the packet path")]
 struct Greetings {
     /// No larger than the number of connections.
-    by_network: std::sync::Mutex<HashMap<IpAddr, usize>>,
+    by_household: std::sync::Mutex<HashMap<Household, usize>>,
     /// Half of all places: whoever holds on to them leaves the others to participants.
     all: Arc<Semaphore>,
 }
@@ -64,7 +65,7 @@ struct Greetings {
 /// One of them.
 struct Greeting {
     door: Arc<Door>,
-    network: IpAddr,
+    household: Household,
     _of_all: OwnedSemaphorePermit,
 }
 
@@ -72,11 +73,11 @@ impl Door {
     /// A door to so many places.
     pub fn new(places: usize, stats: Arc<Stats>) -> Self {
         let places = places.min(Semaphore::MAX_PERMITS);
-        let by_network = Default::default();
+        let by_household = Default::default();
         Self {
             places: Arc::new(Semaphore::new(places)),
             greetings: Greetings {
-                by_network,
+                by_household,
                 all: Arc::new(Semaphore::new(places.div_ceil(2))),
             },
             stats,
@@ -86,17 +87,17 @@ impl Door {
     /// Lets one more in, unless there are too many.
     fn admit(self: &Arc<Self>, address: IpAddr) -> Option<Greeting> {
         let of_all = Arc::clone(&self.greetings.all).try_acquire_owned().ok()?;
-        let network = network(address);
-        let counts = &self.greetings.by_network;
+        let household = Household::of(address);
+        let counts = &self.greetings.by_household;
         let mut counts = counts.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = counts.entry(network).or_default();
-        if *count >= GREETINGS_PER_NETWORK {
+        let count = counts.entry(household).or_default();
+        if *count >= GREETINGS_PER_HOUSEHOLD {
             return None;
         }
         *count += 1;
         Some(Greeting {
             door: Arc::clone(self),
-            network,
+            household,
             _of_all: of_all,
         })
     }
@@ -104,22 +105,14 @@ impl Door {
 
 impl Drop for Greeting {
     fn drop(&mut self) {
-        let counts = &self.door.greetings.by_network;
+        let counts = &self.door.greetings.by_household;
         let mut counts = counts.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Entry::Occupied(mut count) = counts.entry(self.network) {
+        if let Entry::Occupied(mut count) = counts.entry(self.household) {
             *count.get_mut() -= 1;
             if *count.get() == 0 {
                 count.remove();
             }
         }
-    }
-}
-
-/// What one customer of a network provider has: an IPv4 address, or at least a /64 of IPv6.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => IpAddr::V6((address.to_bits() & !u128::from(u64::MAX)).into()),
-        address => address,
     }
 }
 
@@ -308,12 +301,12 @@ mod tests {
     async fn one_address_takes_few_places_at_all_listeners_together() {
         let house = house(1000, 2).await;
         let mut silent = Vec::new();
-        for number in 0..GREETINGS_PER_NETWORK {
+        for number in 0..GREETINGS_PER_HOUSEHOLD {
             let at = house.at[number % house.at.len()];
             silent.push(TcpStream::connect(at).await.unwrap());
         }
         // Those before may not have been taken by the other listener yet.
-        while house.door.greetings.all.available_permits() > 500 - GREETINGS_PER_NETWORK {
+        while house.door.greetings.all.available_permits() > 500 - GREETINGS_PER_HOUSEHOLD {
             tokio::task::yield_now().await;
         }
         for at in &house.at {
@@ -332,12 +325,12 @@ mod tests {
         for last in 0..100 {
             greetings.extend(door.admit(address(0, last)));
         }
-        assert_eq!(greetings.len(), GREETINGS_PER_NETWORK);
+        assert_eq!(greetings.len(), GREETINGS_PER_HOUSEHOLD);
         greetings.extend((1..500).filter_map(|network| door.admit(address(network, 1))));
         assert_eq!(greetings.len(), 200, "half of the places");
         greetings.clear();
         assert!(door.admit(address(0, 1)).is_some());
-        assert!(door.greetings.by_network.lock().unwrap().is_empty());
+        assert!(door.greetings.by_household.lock().unwrap().is_empty());
     }
 
     #[tokio::test]

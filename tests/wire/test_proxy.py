@@ -133,6 +133,21 @@ async def _():
         leave(found)
 
 
+@test("", "who has a whole network of IPv6 is counted as one all the same")
+async def _():
+    limit = '[http]\nconnections_per_address = 2\ntrusted_proxies = ["127.0.0.0/8"]\n'
+    async with Daemon(toml=limit) as daemon:
+        found = []
+        for number, address in enumerate((
+                "2001:db8::1", "2001:db8::ffff:0:0:2", "2001:db8::3", "2001:db8:0:1::3",
+                "::ffff:192.0.2.1", "192.0.2.1", "192.0.2.1", "::ffff:192.0.2.2")):
+            forwarded = {"X-Forwarded-For": address}
+            found.append(await come(daemon.url, number, None, forwarded))
+        refused = [number for number, socket in enumerate(found) if socket == 429]
+        leave(found)
+        expect(refused == [2, 6], f"refused: {refused}")
+
+
 @test("", "proxies write no token down, not even while the daemon is away")
 async def _():
     async with Daemon() as daemon:

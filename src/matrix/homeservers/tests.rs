@@ -2,7 +2,7 @@
 
 mod town;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use town::{Reply, Town, listen};
 
 use super::*;
 
-const ASKER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(1, 1, 1, 1));
+const ASKER: Household = Household::of(IpAddr::V4(Ipv4Addr::new(1, 1, 1, 1)));
 
 /// Asks a stranger for the user who is `@u:{server}`, without the wait for a failure.
 async fn ask(homeservers: &Homeservers, server: &str) -> Result<String, Unverified> {
@@ -399,7 +399,7 @@ async fn a_hanging_homeserver_delays_nobody_elses_users() {
         for server in ["a.example", "slow.example"] {
             let homeservers = Arc::clone(&homeservers);
             // Each from an address of its own, or that would stop them earlier.
-            let asker = std::net::Ipv4Addr::from_bits(number).into();
+            let asker = Household::of(Ipv4Addr::from_bits(number).into());
             waiting.spawn(async move { homeservers.user_of(server, "x", None, asker).await });
         }
     }

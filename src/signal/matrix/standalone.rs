@@ -1,7 +1,6 @@
 //! Requests of clients that bring an OpenID token of their homeserver: `/sfu/get` of old and
 //! `/get_token`. A client may entrust its leave along with either, or on its own.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,11 +16,10 @@ use super::issue::Wish;
 use super::leaving::Delay;
 use super::refusal::{self, Refusal};
 use super::{Matrix, answer, read};
-use crate::ids::Identity;
+use crate::ids::{Household, Identity};
 use crate::matrix::homeservers::TOKEN_BYTES;
 use crate::matrix::name::{self, CALL_SLOT, UserId};
 use crate::signal::Signal;
-use crate::signal::http::Asker;
 
 /// Bytes of a name that a client gives: of a room, a slot, a device.
 const NAME_BYTES_MAX: usize = 255;
@@ -79,7 +77,7 @@ pub(super) trait Request: DeserializeOwned {
 
 pub(super) async fn get_token<Q: Request>(
     State(signal): State<Arc<Signal>>,
-    Extension(Asker(asker)): Extension<Asker>,
+    Extension(asker): Extension<Household>,
     body: Body,
 ) -> Response {
     let served = async {
@@ -94,7 +92,7 @@ pub(super) async fn get_token<Q: Request>(
 /// can't: then they keep a timer of seconds, otherwise one of an hour.
 pub(super) async fn delegate(
     State(signal): State<Arc<Signal>>,
-    Extension(Asker(asker)): Extension<Asker>,
+    Extension(asker): Extension<Household>,
     body: Body,
 ) -> Response {
     let served = async {
@@ -122,7 +120,7 @@ async fn token(
     signal: &Arc<Signal>,
     matrix: &Matrix,
     mut asked: Asked,
-    asker: IpAddr,
+    asker: Household,
 ) -> Result<serde_json::Value, Refusal> {
     let delay = asked.delay.take();
     if delay.is_some() {
@@ -218,7 +216,7 @@ impl Request for GetToken {
 
 impl Asked {
     /// What is asked for, once the homeserver has said who asks.
-    async fn verified(self, matrix: &Matrix, asker: IpAddr) -> Result<Wish, Refusal> {
+    async fn verified(self, matrix: &Matrix, asker: Household) -> Result<Wish, Refusal> {
         let claimed = self.member.as_ref().map(|(_, claimed)| claimed.as_str());
         let homeservers = &matrix.homeservers;
         let verified = homeservers.user_of(&self.server, &self.token, claimed, asker);
