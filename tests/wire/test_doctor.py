@@ -336,6 +336,27 @@ async def _():
         see(found, "media-ports", "skipped")
 
 
+@test("", "the doctor tries each of many addresses of media, and says which it leaves out")
+async def _():
+    for count, left_out in ((16, ""), (18, "; further 2 were not tried")):
+        addresses = [f"127.0.0.{number}" for number in range(1, count + 1)]
+        media = f"[media]\naddresses = {json.dumps(addresses)}\n"
+        async with Daemon(media) as daemon:
+            with tempfile.NamedTemporaryFile("w", suffix=".toml") as file:
+                file.write(f"""{media}
+[http]
+listen = ["{daemon.url.removeprefix("ws://")}"]
+[keys]
+devkey = "stellwerk-dev-secret-0123456789abcdef"
+""")
+                file.flush()
+                _, found = await run_doctor("--config", file.name)
+        see(found, "media-ports", "ok", "each address for media answers")
+        see(found, "media-ports", "ok", left_out)
+        cause = found["media-ports"]["cause"]
+        expect(cause.count("127.0.0.") == 16 and cause.endswith(left_out), cause)
+
+
 @test("", "the doctor names addresses of media that nobody reaches", seconds=90)
 async def _():
     async with Internet("5.9.0.1", "2003::1") as net:

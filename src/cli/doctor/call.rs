@@ -17,8 +17,8 @@ use super::visit::Question;
 /// From the first join to the first sound.
 const CALL_TIME: Duration = Duration::from_secs(15);
 
-/// Once there is sound, for further addresses to answer.
-const MORE_TIME: Duration = Duration::from_secs(1);
+/// Once there is sound, for further addresses to answer: twice what the first checks of all take.
+const MORE_TIME: Duration = Duration::from_secs(2);
 
 const LOG: &str = "See in the log of the daemon why.";
 const PORTS: &str = "Open these UDP ports in firewalls and forward them to this host, and name in \
@@ -30,6 +30,8 @@ const HAIRPIN: &str = "Run this command on another host: behind a NAT, this one 
 /// What came of it.
 struct Outcome {
     tried: Vec<Tried>,
+    /// Further addresses.
+    untried: usize,
     connected: bool,
     /// How long it took, and from where it came.
     heard: Option<(Duration, std::net::SocketAddr)>,
@@ -106,6 +108,7 @@ async fn call(scene: &Scene, speaks: hyper::Uri, hears: hyper::Uri) -> Result<Ou
         connected: listener.connected,
         heard: listener.heard.map(|(at, from)| (at - begun, from)),
         tried: std::mem::take(&mut listener.tried),
+        untried: listener.untried.len(),
     };
     speaker.leave().await;
     listener.leave().await;
@@ -174,10 +177,14 @@ fn ports(scene: &Scene, outcome: &Outcome) -> Finding {
         let cause = format!("of the addresses for media, {silent} doesn't answer");
         return id.warning(cause, PORTS);
     }
+    let more = match outcome.untried {
+        0 => String::new(),
+        count => format!("; further {count} were not tried"),
+    };
     match far_count {
-        0 => id.ok(format!("each address for media answers: {answering}")),
+        0 => id.ok(format!("each address for media answers: {answering}{more}")),
         _ => id.ok(format!(
-            "{answering} answers; this host has no way to {far}"
+            "{answering} answers; this host has no way to {far}{more}"
         )),
     }
 }

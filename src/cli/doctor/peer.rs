@@ -2,7 +2,9 @@
 //! by ICE and DTLS, and sends or hears sound. str0m is its WebRTC.
 //!
 //! There is a socket for each address that the daemon names, so that it shows which of them answer.
+//! str0m is told of one of each family: it would try every pair, and give up before the last.
 
+use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,7 +33,7 @@ use tokio_tungstenite::tungstenite::protocol::Role as SocketRole;
 use super::proxy::websocket;
 use super::visit::Visitor;
 
-/// Addresses of the daemon that are tried; further ones are not.
+/// Addresses of the daemon that are tried, 20 in a second; further ones are not.
 const ADDRESSES: usize = 16;
 
 /// Datagrams that wait for us.
@@ -68,6 +70,7 @@ pub struct Tried {
     pub address: SocketAddr,
     /// None if this host has no way there.
     socket: Option<Arc<UdpSocket>>,
+    /// What str0m takes for our end, whichever socket it is.
     local: SocketAddr,
     pub answered: bool,
 }
@@ -90,6 +93,8 @@ pub struct Peer {
     /// When the first sound came, and from where.
     pub heard: Option<(Instant, SocketAddr)>,
     pub tried: Vec<Tried>,
+    /// Addresses beyond [`ADDRESSES`].
+    pub untried: HashSet<SocketAddr>,
     role: Role,
     socket: WebSocketStream<TokioIo<Upgraded>>,
     rtc: Rtc,
@@ -124,6 +129,7 @@ impl Peer {
             connected: false,
             heard: None,
             tried: Vec::new(),
+            untried: HashSet::new(),
             role,
             socket,
             rtc,
@@ -245,20 +251,21 @@ impl Peer {
             .filter_map(|line| line.strip_prefix("a=candidate:"));
         for address in lines.filter_map(candidate) {
             let known = self.tried.iter().any(|it| it.address == address);
-            if known || self.tried.len() >= ADDRESSES {
+            if known {
+                continue;
+            }
+            if self.tried.len() >= ADDRESSES {
+                self.untried.insert(address);
                 continue;
             }
             let opened = open(address).await.ok();
             let (socket, local) = match opened {
-                Some((socket, local)) => (Some(socket), local),
+                Some((socket, own)) => (Some(socket), self.local(own)),
                 None => (None, SocketAddr::from(([0, 0, 0, 0], 0))),
             };
             if let Some(socket) = &socket {
                 let index = self.tried.len();
                 tokio::spawn(listen(Arc::clone(socket), index, self.mailbox.clone()));
-                if let Ok(candidate) = Candidate::host(local, Protocol::Udp) {
-                    self.rtc.add_local_candidate(candidate);
-                }
             }
             self.tried.push(Tried {
                 address,
@@ -267,6 +274,18 @@ impl Peer {
                 answered: false,
             });
         }
+    }
+
+    /// Our end as str0m knows it: the first of its family that was opened.
+    fn local(&mut self, own: SocketAddr) -> SocketAddr {
+        let mut opened = self.tried.iter().filter(|it| it.reachable());
+        if let Some(first) = opened.find(|it| it.local.is_ipv4() == own.is_ipv4()) {
+            return first.local;
+        }
+        if let Ok(candidate) = Candidate::host(own, Protocol::Udp) {
+            self.rtc.add_local_candidate(candidate);
+        }
+        own
     }
 
     fn receive(&mut self, index: usize, datagram: &[u8]) {
