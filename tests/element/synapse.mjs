@@ -137,6 +137,9 @@ export class Synapse {
   }
 }
 
+const ENCRYPTION = { type: "m.room.encryption", state_key: "",
+  content: { algorithm: "m.megolm.v1.aes-sha2" } };
+
 /** Somebody with an account. */
 export class User {
   constructor(synapse, account) {
@@ -147,13 +150,12 @@ export class User {
     return this.synapse.must(method, `/_matrix/client/v3${path}`, { token: this.token, body });
   }
 
-  /** An encrypted room with these others in it, where everybody may join calls. */
-  async room(others) {
+  /** A room with these others in it, where everybody may join calls; encrypted unless said. */
+  async room(others, { sealed = true } = {}) {
     const { room_id: room } = await this.must("POST", "/createRoom", {
       preset: "private_chat",
       invite: others.map((user) => user.id),
-      initial_state: [{ type: "m.room.encryption", state_key: "",
-        content: { algorithm: "m.megolm.v1.aes-sha2" } }],
+      initial_state: sealed ? [ENCRYPTION] : [],
       power_level_content_override: { events: { "org.matrix.msc3401.call.member": 0 } },
     });
     for (const user of others) await user.must("POST", `/join/${encodeURIComponent(room)}`, {});

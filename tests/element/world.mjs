@@ -49,7 +49,11 @@ export class World {
   async people(...names) {
     const users = await this.users(...names);
     const [first, ...others] = users;
-    const room = await first.room(others);
+    return this.signIn(users, await first.room(others));
+  }
+
+  /** The same for users and a room of theirs that are there. */
+  async signIn(users, room) {
     this.secrets.add("a room", room);
     const people = await Promise.all(users.map((user) =>
       Caller.open(this.browsers, this.site, user, room)));
