@@ -146,7 +146,7 @@ fn slots_that_are_used_again_lead_nowhere_else() {
         }
         let (joins, packets) = (call.counters().joins, call.counters().packets_out);
         assert!(
-            joins > 20 && packets > 1000,
+            joins > 20 && packets > 100,
             "{joins} joins, {packets} packets"
         );
         assert_eq!(call.counters().peer_panics, 0);
