@@ -46,8 +46,6 @@ pub struct Registration {
     pub hs_token: Secret,
     /// The local part of the user that we are for the homeserver.
     pub sender_localpart: String,
-    /// Whether the homeserver sends its events to us, too, which nobody here reads.
-    pub has_url: bool,
     /// What Synapse makes less of than its author meant, each with its remedy. Without secrets.
     pub concerns: Vec<String>,
 }
@@ -59,7 +57,6 @@ struct Written {
     as_token: Option<String>,
     hs_token: Option<String>,
     sender_localpart: Option<String>,
-    url: Option<String>,
     rate_limited: Option<bool>,
     #[serde(rename = "io.element.msc4512.proxy_prefix")]
     proxy_prefix: Option<String>,
@@ -117,7 +114,6 @@ impl Registration {
                 .sender_localpart
                 .filter(|name| !name.is_empty())
                 .ok_or("sender_localpart is missing; write `sender_localpart: stellwerk`")?,
-            has_url: written.url.is_some_and(|url| !url.is_empty()),
             concerns,
         })
     }
@@ -133,7 +129,8 @@ impl Registration {
 as_token: \"{as_token}\"
 hs_token: \"{hs_token}\"
 sender_localpart: stellwerk
-# No events: only the requests that clients make to the homeserver below one prefix.
+# No events: who has left a room is asked every few seconds. With the address of this daemon here
+# the homeserver tells it at once, and sends all events of all rooms that its users are in.
 url: null
 # The leaves that clients entrust to us all come from one address.
 rate_limited: false
@@ -180,13 +177,6 @@ impl Written {
             found.push(
                 "rate_limited is not false, so the homeserver lets only a few leaves through at a \
                  time; write `rate_limited: false`"
-                    .to_owned(),
-            );
-        }
-        if self.url.as_ref().is_some_and(|url| !url.is_empty()) {
-            found.push(
-                "url is set, so the homeserver sends all its events here, where nobody reads them; \
-                 write `url: null`"
                     .to_owned(),
             );
         }
@@ -245,7 +235,6 @@ mod tests {
         );
         let read = Registration::parse(&text).unwrap();
         assert_eq!(read.sender_localpart, "stellwerk");
-        assert!(!read.has_url);
         assert_eq!(read.concerns, Vec::<String>::new());
         assert_ne!(read.as_token, read.hs_token);
         let other = Registration::generate(&server("example.org"), "http://127.0.0.1:7880");
@@ -284,7 +273,7 @@ mod tests {
                 "hs_token has characters that",
             ),
             (TOKENS.to_owned(), "sender_localpart is missing"),
-            (format!("{TOKENS}url: [\n"), "no registration as YAML"),
+            (format!("{TOKENS}id: [\n"), "no registration as YAML"),
         ] {
             let error = Registration::parse(&text).unwrap_err();
             assert!(
@@ -302,22 +291,15 @@ mod tests {
     #[test]
     fn keys_that_synapse_does_not_read_are_told() {
         let text = format!(
-            "{TOKENS}sender_localpart: s\nurl: http://127.0.0.1:1\nproxy_prefix: rtc/livekit\n\
+            "{TOKENS}sender_localpart: s\nproxy_prefix: rtc/livekit\n\
              io.element.msc4502.scope: [x]\n"
         );
         let read = Registration::parse(&text).unwrap();
-        assert!(read.has_url);
-        let keys = [
-            "proxy_prefix",
-            "proxy_url",
-            "scopes",
-            "rate_limited",
-            "url is set",
-        ];
+        let keys = ["proxy_prefix", "proxy_url", "scopes", "rate_limited"];
         for (concern, key) in read.concerns.iter().zip(keys) {
             assert!(concern.contains(key), "{concern}");
         }
-        assert_eq!(read.concerns.len(), 5);
+        assert_eq!(read.concerns.len(), 4);
     }
 
     #[test]

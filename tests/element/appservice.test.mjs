@@ -3,38 +3,16 @@
 
 import { createHash } from "node:crypto";
 import { test, expect, until } from "../lib/harness.mjs";
+import { ask, expelled, join, token, wish } from "./service.mjs";
 
-const SERVICE = "/_matrix/client/unstable/io.element.msc4195/rtc/livekit";
 const REMOVED_WITHIN = 5000;
 /** What a killed tab may take to be gone, and what Element Call has as delay of a leave. */
 const GHOST = 8;
 const DELAY = 3_600_000;
 
-/** Who wants something about the call in `room`. */
-const wish = ({ world, room }, user) => ({ url: world.stellwerk.url, room_id: room,
-  slot_id: "m.call#ROOM", member_id: `member-of-${user.name}` });
-
-/** Asks Synapse for it, in the name of `user`. */
-function ask(call, user, what, more = {}) {
-  const body = { ...wish(call, user), ...more };
-  return call.world.synapse.ask("POST", `${SERVICE}/${what}`, { token: user.token, body });
-}
-
-const token = (call, user, more) => ask(call, user, "get_token", more);
-
-/** Joins the call as livekit-client does it, with a token that Synapse has brought. */
-async function join(call, user) {
-  const { json: { jwt } } = await token(call, user);
-  const { world } = call;
-  world.secrets.token(jwt);
-  const person = await world.browsers.person(user.name, { url: world.stellwerk.url });
-  await person.call("join", person.url, jwt, {}, {});
-  return { person, jwt };
-}
-
 test("MX-27", "Synapse hands on who asks for a token: members get one", async ({ world }) => {
   const [anna, ben, eve] = await world.users("anna", "ben", "eve");
-  const call = { world, room: await anna.room([ben]) };
+  const call = { world, stellwerk: world.stellwerk, room: await anna.room([ben]) };
   const { status, json } = await token(call, ben);
   world.secrets.token(json?.jwt);
   expect(status === 200 && Object.keys(json).join() === "jwt", `member: ${status}`);
@@ -51,7 +29,7 @@ test("MX-27", "Synapse hands on who asks for a token: members get one", async ({
 
 test("MX-27 MX-28", "matrix-js-sdk gets its token through Synapse", async ({ world }) => {
   const [ben] = await world.people("ben");
-  const body = wish({ world, room: ben.room }, ben.user);
+  const body = wish({ ...world, room: ben.room }, ben.user);
   const { jwt } = await ben.page.evaluate((asked) =>
     window.host.client._unstable_getLivekitToken(asked), body);
   world.secrets.token(jwt);
@@ -64,30 +42,20 @@ test("MX-27 MX-28", "matrix-js-sdk gets its token through Synapse", async ({ wor
 test("MX-31", "who is kicked from the Matrix room is out of its call, and stays out",
   async ({ world }) => {
     const [anna, ben] = await world.users("anna", "ben");
-    const call = { world, room: await anna.room([ben]) };
+    const call = { world, stellwerk: world.stellwerk, room: await anna.room([ben]) };
     const { person, jwt } = await join(call, ben);
-    const kicked = Date.now();
-    await anna.must("POST", `/rooms/${encodeURIComponent(call.room)}/kick`, { user_id: ben.id });
-    const gone = await person.page.evaluate(async (ms) => {
-      const deadline = Date.now() + ms;
-      while (Date.now() < deadline) {
-        if (window.me.events.some((event) => event.what === "Disconnected")) return Date.now();
-        await new Promise((done) => setTimeout(done, 20));
-      }
-      return null;
-    }, REMOVED_WITHIN);
-    expect(gone, `still in the call ${REMOVED_WITHIN} ms after`);
+    const took = await expelled(call, person, { by: anna, who: ben, within: REMOVED_WITHIN });
     const validate = `${person.url.replace("ws:", "http:")}/rtc/v1/validate`;
     const again = await fetch(`${validate}?access_token=${jwt}`);
     expect(again.status === 401, `his old token: ${again.status}`);
     expect((await token(call, ben)).status === 403, "and a new one is his");
-    return `out after ${gone - kicked} ms`;
+    return `out after ${took} ms`;
   });
 
 test("MX-34 MX-35", "a leave that was entrusted through Synapse is sent when its tab was closed",
   async ({ world }) => {
     const [anna, ben] = await world.users("anna", "ben");
-    const call = { world, room: await anna.room([ben]) };
+    const call = { world, stellwerk: world.stellwerk, room: await anna.room([ben]) };
     const path = `/rooms/${encodeURIComponent(call.room)}/state/org.matrix.msc3401.call.member/` +
       encodeURIComponent(`_${ben.id}_${ben.device}_m.call`);
     await ben.must("PUT", path, { application: "m.call" });

@@ -2,12 +2,16 @@
 // made the network around it.
 
 import { expect, run, test } from "../lib/harness.mjs";
+import { expelled, join } from "./service.mjs";
 import { MODES } from "./site.mjs";
 import { World } from "./world.mjs";
 
 const TOWNS = JSON.parse(process.env.TEST_TOWNS);
 const GET_TOKEN = "/_matrix/client/unstable/io.element.msc4195/rtc/livekit/get_token";
+const PING = "/_matrix/client/v1/appservice/stellwerk/ping";
 
+/** Less than the time from one look at all members to the next. */
+const TOLD_WITHIN = 2000;
 /** Membership goes from one homeserver to the other. */
 const GONE_WITHIN = 30;
 
@@ -42,6 +46,24 @@ test("MX-29 MX-30", "a user's token comes from the other homeserver", async ({ w
   expect(status === 200 && Object.keys(json).join() === "jwt", `${status} ${JSON.stringify(json)}`);
   const refused = await ask(eve);
   expect(refused.status === 403, `who isn't in the room: ${refused.status}`);
+}, { seconds: 60 });
+
+test("MX-32", "a homeserver that shall tell of events reaches its daemon", async ({ world }) => {
+  const [, { synapse, tokens: [asToken] }] = world.towns;
+  const ping = (token) => synapse.ask("POST", PING, { token, body: { transaction_id: "1" } });
+  const { status, json } = await ping(asToken);
+  expect(status === 200 && Number.isInteger(json.duration_ms), `${status} ${JSON.stringify(json)}`);
+  const other = await ping("somebody's");
+  expect(other.status === 401, `anybody may have it ask: ${other.status}`);
+});
+
+test("MX-31", "who is kicked is out at once where the homeserver tells of it", async ({ world }) => {
+  const [, anna, , ben] = await world.users("cleo", "anna", "dora", "ben");
+  const [, { stellwerk }] = world.towns;
+  const call = { world, stellwerk, room: await anna.room([ben]) };
+  const { person } = await join(call, ben);
+  const told = { by: anna, who: ben, within: TOLD_WITHIN };
+  return `out after ${await expelled(call, person, told)} ms`;
 }, { seconds: 60 });
 
 test("MX-13", "no token, user or room is in the logs or the metrics of both", async ({ world }) => {

@@ -45,12 +45,15 @@ ${process.env.TEST_KEY} = "${process.env.TEST_SECRET}"
     return stellwerk;
   }
 
-  /** Makes the registration; gives it, and what the tool says that Synapse needs. */
-  async register() {
+  /** Makes the registration, by hand with a `url` if the daemon shall be told of events; gives it,
+   * and what the tool says that Synapse needs. */
+  async register({ told }) {
     const { stdout, stderr } = await promisify(execFile)(process.env.TEST_BIN,
       ["matrix", "registration", "--config", this.config]);
-    await writeFile(this.registration, stdout, { mode: 0o600 });
-    return { registration: stdout, recipe: stderr };
+    const [, address] = /proxy_url: ("[^"]+")/.exec(stdout);
+    const registration = told ? stdout.replace("url: null", `url: ${address}`) : stdout;
+    await writeFile(this.registration, registration, { mode: 0o600 });
+    return { registration, recipe: stderr };
   }
 
   /** Starts it, for the second time as well; `env` is what differs from its file. */

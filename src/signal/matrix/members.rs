@@ -24,7 +24,8 @@ use crate::signal::{Signal, Stats, unix_now};
 /// From one look at everybody to the next, while there are few: then nobody stays for 5 s.
 const PERIOD: Duration = Duration::from_secs(3);
 
-/// The same where the homeserver tells us of changes.
+/// The same while the homeserver tells us of changes, as it does if the registration has a `url`.
+/// It counts for this long after its last word: one that can't reach us any more is asked again.
 const PERIOD_TOLD: Duration = Duration::from_secs(60);
 
 /// Looks per second at most; with more members than this allows the period is longer.
@@ -65,12 +66,29 @@ pub(super) struct Members {
     /// Those of whom the homeserver has told something.
     doubted: std::sync::Mutex<HashSet<Member>>,
     nudge: Notify,
+    /// When the homeserver last told us of anything.
+    told: std::sync::Mutex<Option<Instant>>,
 }
 
 impl Members {
     fn enter(&self, key: Key, stay: Stay) {
         let mut present = self.present.lock().unwrap_or_else(PoisonError::into_inner);
         present.insert(key, stay);
+    }
+
+    /// The homeserver tells us what happens.
+    pub fn tell(&self) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        *told = Some(Instant::now());
+    }
+
+    /// Until the next look at everybody.
+    fn period(&self) -> Duration {
+        let told = *self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let told = told.is_some_and(|at| at.elapsed() < PERIOD_TOLD);
+        let count = u32::try_from(self.len()).unwrap_or(u32::MAX);
+        let at_rate = Duration::from_secs(1) * count / LOOKS_PER_SECOND;
+        at_rate.max(if told { PERIOD_TOLD } else { PERIOD })
     }
 
     /// Has `member` looked at now, if it is in a call.
@@ -180,7 +198,6 @@ pub(in crate::signal) fn enter(signal: &Signal, grant: &Grant, holder: &Identity
 /// Looks at memberships until the daemon stops.
 pub(super) async fn watch(signal: Arc<Signal>, mut stop: watch::Receiver<bool>) {
     let Some(matrix) = &signal.matrix else { return };
-    let told = matrix.service.as_ref().is_some_and(|(_, it)| it.has_url);
     let mut next = Instant::now() + PERIOD;
     loop {
         let all = tokio::select! {
@@ -190,10 +207,7 @@ pub(super) async fn watch(signal: Arc<Signal>, mut stop: watch::Receiver<bool>) 
         };
         look(&signal, matrix, all).await;
         if all {
-            let count = u32::try_from(matrix.members.len()).unwrap_or(u32::MAX);
-            let at_rate = Duration::from_secs(1) * count / LOOKS_PER_SECOND;
-            let period = if told { PERIOD_TOLD } else { PERIOD };
-            next = Instant::now() + at_rate.max(period);
+            next = Instant::now() + matrix.members.period();
         }
     }
 }
