@@ -46,6 +46,8 @@ async def through_switches(room, codec):
     diary, widths = ben.frames[("anna", "camera")], []
     for quality in (rtc.VideoQuality.VIDEO_QUALITY_LOW, rtc.VideoQuality.VIDEO_QUALITY_MEDIUM) * 3:
         camera.set_video_quality(quality)
+        # The wheel sends each wish by a task of its own, and the next may overtake it.
+        await asyncio.sleep(0.3)
         wanted = 320 if quality == rtc.VideoQuality.VIDEO_QUALITY_LOW else 640
         await until(lambda w=wanted: diary[-1][1] == w, f"a picture {wanted} wide", 10)
         # What was decoded with a wrong key would show here.
