@@ -91,10 +91,10 @@ export class Caller {
     return (await this.received()).find((line) => line.kind === "video");
   }
 
-  /** When the first picture of anybody else arrived, and when it was decoded. */
+  /** When the first picture of anybody else arrived, and when it was seen. */
   async firstPicture() {
     const moments = await this.call.evaluate((ms) => window.firstPicture(ms), CALL_WITHIN * 1000);
-    expect(moments.decoded, `${this.name} sees nobody within ${CALL_WITHIN} s`);
+    expect(moments.seen, `${this.name} sees nobody within ${CALL_WITHIN} s`);
     return moments;
   }
 

@@ -3,12 +3,19 @@
 
 window.peers = [];
 window.pressed = {};
+window.shown = null;
+const remote = new Set();
 window.RTCPeerConnection = class extends RTCPeerConnection {
   constructor(...args) {
     super(...args);
     window.peers.push(this);
+    this.addEventListener("track", ({ track }) => remote.add(track.id));
   }
 };
+document.addEventListener("loadeddata", ({ target }) => {
+  const [track] = target.srcObject?.getVideoTracks() ?? [];
+  if (remote.has(track?.id)) window.shown ??= Date.now();
+}, true);
 document.addEventListener("click", (event) => {
   const button = event.target.closest?.("[data-testid]");
   if (button) window.pressed[button.dataset.testid] = Date.now();
@@ -30,21 +37,24 @@ window.received = async () => {
   return lines;
 };
 
-/** When, in milliseconds of the clock, a probe first holds; null if not within `ms`. */
-window.momentOf = async (probe, ms) => {
+/** When, in milliseconds of the clock, a probe first holds; null if not within `ms`. It is tried
+ * every `pause` ms. */
+window.momentOf = async (probe, ms, pause = 20) => {
   const deadline = Date.now() + ms;
   while (Date.now() < deadline) {
     if (await probe()) return Date.now();
-    await new Promise((done) => setTimeout(done, 20));
+    await new Promise((done) => setTimeout(done, pause));
   }
   return null;
 };
-/** When video first comes in, and when it can be decoded, which takes a key by way of Matrix. */
+/** When video first comes in, and when somebody else is first to be seen, which takes a key by way
+ * of Matrix. To look at all statistics takes this page a while, so that is done rarely. */
 window.firstPicture = async (ms) => {
-  const first = (key) => window.momentOf(async () =>
-    (await window.received()).some((line) => line.kind === "video" && line[key] > 0), ms);
-  const [arrived, decoded] = await Promise.all([first("packets"), first("frames")]);
-  return { arrived, decoded };
+  const comes = async () =>
+    (await window.received()).some((line) => line.kind === "video" && line.packets > 0);
+  const arrived = await window.momentOf(comes, ms, 100);
+  await window.momentOf(() => window.shown, ms);
+  return { arrived, seen: window.shown };
 };
 window.tiles = () => document.querySelectorAll("[data-testid=videoTile]").length;
 window.fewerTiles = (count, ms) => window.momentOf(() => window.tiles() <= count, ms);
