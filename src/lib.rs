@@ -150,7 +150,8 @@
 //! # What is not here
 //!
 //! TLS for signalling (a reverse proxy's work); TURN; probing and pacing in the rate control;
-//! recording; rooms larger than one worker and relays between nodes; reloading of the configuration.
+//! recording; rooms larger than one worker and relays between nodes; reloading of the
+//! configuration.
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 #![cfg_attr(
