@@ -73,7 +73,7 @@ struct Rights {
 
 /// Which key signs.
 #[derive(Debug, Args)]
-struct Signer {
+pub struct Signer {
     /// Sign with a key of this configuration file.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -86,6 +86,10 @@ struct Signer {
     /// Its secret. Other users of this host can see it: better use --config or STELLWERK_KEYS.
     #[arg(long, requires = "key", conflicts_with_all = ["config", "dev"])]
     secret: Option<String>,
+    /// A file that holds its secret, and nothing else.
+    #[arg(long, value_name = "FILE", requires = "key",
+        conflicts_with_all = ["config", "dev", "secret"])]
+    secret_file: Option<PathBuf>,
 }
 
 /// Where a track may come from.
@@ -136,10 +140,9 @@ impl Token {
 }
 
 impl Signer {
-    fn keys(&self) -> Result<Keys, Failure> {
-        if let (Some(key), Some(secret)) = (&self.key, &self.secret) {
-            let secret = Secret::new(secret)
-                .map_err(|message| Failure::Usage(format!("--secret: {message}")))?;
+    /// The keys to choose from.
+    pub fn keys(&self) -> Result<Keys, Failure> {
+        if let (Some(key), Some(secret)) = (&self.key, self.secret()?) {
             let mut keys = Keys::default();
             keys.insert(key.clone(), secret);
             return Ok(keys);
@@ -150,7 +153,26 @@ impl Signer {
         Ok(loaded.config.keys)
     }
 
-    fn choose<'a>(&'a self, keys: &'a Keys) -> Result<(&'a str, &'a Secret), Failure> {
+    /// The secret on the command line, or in the file it names.
+    fn secret(&self) -> Result<Option<Secret>, Failure> {
+        let (name, text) = match (&self.secret, &self.secret_file) {
+            (Some(secret), _) => ("--secret", secret.clone()),
+            (None, Some(path)) => {
+                let wrong = |error| Failure::Usage(format!("{}: {error}", path.display()));
+                (
+                    "--secret-file",
+                    std::fs::read_to_string(path).map_err(wrong)?,
+                )
+            }
+            (None, None) => return Ok(None),
+        };
+        let secret = Secret::new(text.trim());
+        let wrong = |message| Failure::Usage(format!("{name}: {message}"));
+        secret.map(Some).map_err(wrong)
+    }
+
+    /// The one that signs: its name and secret.
+    pub fn choose<'a>(&'a self, keys: &'a Keys) -> Result<(&'a str, &'a Secret), Failure> {
         let chosen = match &self.key {
             Some(name) => keys.secret(name).map(|secret| (name.as_str(), secret)),
             None => keys.first(),
