@@ -31,7 +31,8 @@
 //! `cli -> daemon -> {signal, metrics, worker} -> directory -> media -> {ids, units}`; signalling
 //! and the directory know only [`media::message`] of media (and its limits), and `config` is read
 //! by `daemon` and `signal`. Beside them [`sim`] drives the shard as the worker does, on a virtual
-//! clock; it knows media, and nothing knows it.
+//! clock, and [`load`] is many clients of any server. It borrows from media, and from `sim` what
+//! clients, unlike servers, read and write.
 //!
 //! # The hot path
 //!
@@ -169,6 +170,7 @@ pub mod directory;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod ids;
+pub mod load;
 pub mod matrix;
 pub mod media;
 pub mod metrics;

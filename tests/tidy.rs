@@ -46,6 +46,21 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "load",
+        &[
+            "load",
+            "media",
+            "sim::feedback",
+            "sim::receiving::Header",
+            "sim::sdp::ids",
+            "config::Secret",
+            "signal::grant::Grant",
+            "matrix::trust",
+            "ids",
+            "units",
+        ],
+    ),
+    (
         "daemon",
         &[
             "daemon",

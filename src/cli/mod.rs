@@ -4,6 +4,7 @@ mod config;
 mod ctl;
 mod doctor;
 mod import;
+mod load;
 mod log;
 mod matrix;
 mod serve;
@@ -45,6 +46,8 @@ pub enum Command {
     ImportLivekit(import::Import),
     /// Examine a running daemon, its proxy and its homeserver, and say what to mend.
     Doctor(doctor::Doctor),
+    /// Load a server with many clients, and measure what they get.
+    Load(load::Load),
 }
 
 /// Why a command failed, and the exit code that says so.
@@ -102,9 +105,15 @@ pub fn run(command: Command) -> ExitCode {
         Command::Matrix(matrix) => matrix.run(),
         Command::ImportLivekit(import) => import.run(),
         Command::Doctor(doctor) => return doctor.run(),
+        Command::Load(load) => return code(load.run()),
     };
+    code(done.map(|()| ExitCode::SUCCESS))
+}
+
+/// The exit code of a command; says why it failed, if it did.
+fn code(done: Result<ExitCode, Failure>) -> ExitCode {
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(failure) => {
             eprintln!("{failure}");
             failure.code()

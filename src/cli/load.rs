@@ -1,0 +1,140 @@
+//! `load`: many clients at once, against a server to be sized.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+use stellwerk::config;
+use stellwerk::load::plan::DURATION_MAX;
+use stellwerk::load::{self, Pacing, Plan, Preset, Report, Server, Shape};
+
+use super::Failure;
+use super::token::Signer;
+
+/// Most joins in a second: what one thread can begin.
+const RATE_MAX: i64 = 1000;
+
+/// `load ...`.
+#[derive(Debug, Args)]
+pub struct Load {
+    /// The server, as clients are given it.
+    #[arg(long, default_value = "ws://127.0.0.1:7880")]
+    url: String,
+    #[command(flatten)]
+    signer: Signer,
+    /// A call of a usual shape; the numbers below go before it.
+    #[arg(long, value_enum)]
+    preset: Option<Preset>,
+    /// Rooms [default: 1].
+    #[arg(long, value_name = "N")]
+    rooms: Option<usize>,
+    /// Participants of each room that send camera and microphone, and receive the others
+    /// [default: 1].
+    #[arg(long, value_name = "N")]
+    publishers: Option<usize>,
+    /// Participants of each room that only receive [default: 1].
+    #[arg(long, value_name = "N")]
+    subscribers: Option<usize>,
+    /// How many join in a second.
+    #[arg(long, value_name = "N", default_value = "50", value_parser = rate(1))]
+    join_rate: u32,
+    /// How many leave in each second that is measured, and others join in their places
+    /// [default: 0].
+    #[arg(long, value_name = "N", value_parser = rate(0))]
+    churn: Option<u32>,
+    /// How long to measure once all have joined: "30s", "10m".
+    #[arg(long, default_value = "30s", value_parser = duration)]
+    duration: Duration,
+    /// How the packets of a frame are spread in time.
+    #[arg(long, value_enum, default_value = "chromium")]
+    pacing: Pacing,
+    /// The server's process on this host, to tell its CPU time and memory.
+    #[arg(long, value_name = "PID")]
+    pid: Option<u32>,
+    /// Fail if more than this share of the packets is lost, in percent.
+    #[arg(long, value_name = "PERCENT", value_parser = percent)]
+    loss_max: Option<f64>,
+    /// Print the report as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Load {
+    /// Runs, prints, and gives the exit code: 0 if everybody joined and no more was lost than may.
+    pub fn run(&self) -> Result<ExitCode, Failure> {
+        let shape = self.shape();
+        if let Some(problem) = shape.problem() {
+            return Err(Failure::Usage(problem));
+        }
+        let keys = self.signer.keys()?;
+        let (key, secret) = self.signer.choose(&keys)?;
+        let server = Server {
+            url: self.url.clone(),
+            key: key.to_owned(),
+            secret: secret.clone(),
+        };
+        let plan = Plan {
+            shape,
+            join_rate: self.join_rate,
+            duration: self.duration,
+            churn: self.churn.unwrap_or(self.preset.map_or(0, Preset::churn)),
+            pacing: self.pacing,
+            pid: self.pid,
+        };
+        // Two descriptors for each participant; what the host doesn't allow shows as failed joins.
+        let _ = rlimit::increase_nofile_limit(u64::MAX);
+        let report = load::run(plan, server, |progress| eprintln!("{progress}"));
+        let report = report.map_err(Failure::Run)?;
+        super::print(&match self.json {
+            true => format!("{}\n", report.json()),
+            false => report.text(),
+        });
+        Ok(self.judge(&report))
+    }
+
+    fn shape(&self) -> Shape {
+        const ONE_CALL: Shape = Shape {
+            rooms: 1,
+            publishers: 1,
+            subscribers: 1,
+        };
+        let preset = self.preset.map_or(ONE_CALL, Preset::shape);
+        Shape {
+            rooms: self.rooms.unwrap_or(preset.rooms),
+            publishers: self.publishers.unwrap_or(preset.publishers),
+            subscribers: self.subscribers.unwrap_or(preset.subscribers),
+        }
+    }
+
+    fn judge(&self, report: &Report) -> ExitCode {
+        let mut good = report.joins.failures == 0;
+        let loss = report.loss() * 100.0;
+        if let Some(most) = self.loss_max.filter(|most| loss > *most) {
+            eprintln!("{loss:.4} % of the packets were lost, more than {most} %");
+            good = false;
+        }
+        match good {
+            true => ExitCode::SUCCESS,
+            false => ExitCode::FAILURE,
+        }
+    }
+}
+
+fn rate(least: i64) -> clap::builder::RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(least..=RATE_MAX)
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let duration = config::duration(text)?;
+    match duration {
+        Duration::ZERO => Err("measure for a while".to_owned()),
+        long if long > DURATION_MAX => Err("a day is the longest".to_owned()),
+        duration => Ok(duration),
+    }
+}
+
+fn percent(text: &str) -> Result<f64, String> {
+    let percent: Option<f64> = text.parse().ok();
+    let percent = percent.filter(|percent| (0.0..=100.0).contains(percent));
+    percent.ok_or_else(|| "write a number from 0 to 100".to_owned())
+}

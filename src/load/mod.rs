@@ -1,0 +1,49 @@
+//! A load tester: many clients in one process, for people who size machines. It speaks LiveKit's
+//! signalling, so it can load any server that does.
+//!
+//! ```text
+//!   run --- a task each: signalling (WebSocket, SDP) --- joins, answers ---> engine (a thread)
+//!    ^                                                                         |  participants
+//!    +------ joined, connected, a second, the outcome <------------------------+   transport
+//!    |                                                                             publisher
+//!   report                                                                         subscriber
+//! ```
+//!
+//! Every participant is a client of its own: one socket, one ICE agent and DTLS handshake, its own
+//! keys, reports and feedback. What makes them cheap is that one thread serves all of them in
+//! short turns (`engine.rs`), and that most packets are counted by their headers only
+//! (`incoming.rs`): of an opened sample, payloads tell when they were sent (`stamp.rs`).
+//!
+//! It borrows from the media core: keys out of DTLS, SRTP, RTCP, runs of datagrams; and from the
+//! simulator what clients, unlike servers, read and write: headers, feedback.
+//!
+//! Not here: impairments, repetition of lost packets in either direction (so what is lost shows),
+//! data channels, dynacast.
+
+mod address;
+mod clock;
+mod engine;
+mod histogram;
+mod incoming;
+mod joins;
+mod outgoing;
+pub mod pacing;
+mod participant;
+mod picture;
+pub mod plan;
+mod process;
+mod publisher;
+pub mod report;
+mod run;
+mod sdp;
+mod signalling;
+mod stamp;
+mod subscriber;
+mod tally;
+mod transport;
+mod udp;
+
+pub use pacing::Pacing;
+pub use plan::{Plan, Preset, Shape};
+pub use report::{Progress, Report};
+pub use run::{Server, run};

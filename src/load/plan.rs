@@ -1,0 +1,186 @@
+//! Who takes part: rooms, and in each of them publishers and subscribers.
+
+use std::time::Duration;
+
+use super::pacing::Pacing;
+
+/// Most participants of a plan. Each has two file descriptors and 100 KB of memory here.
+pub const PARTICIPANTS_MAX: usize = 20_000;
+
+/// Longest measurement: it keeps a line for every second.
+pub const DURATION_MAX: Duration = Duration::from_secs(24 * 3600);
+
+/// Shapes of calls that come often.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Preset {
+    /// One room of 8 who all publish: everybody receives 7.
+    Conference,
+    /// One room, one publisher and 60 subscribers.
+    Webinar,
+    /// 25 rooms of 3 who all publish.
+    Rooms,
+    /// 20 rooms of 10, of whom one publishes; each second 20 leave and others join.
+    Churn,
+}
+
+/// How many of each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shape {
+    /// Rooms.
+    pub rooms: usize,
+    /// Participants of each room that publish a camera and a microphone, and hear the others.
+    pub publishers: usize,
+    /// Participants of each room that only hear.
+    pub subscribers: usize,
+}
+
+/// What is to be done.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// How many take part.
+    pub shape: Shape,
+    /// How many join in a second.
+    pub join_rate: u32,
+    /// How long to measure, once everybody has joined.
+    pub duration: Duration,
+    /// How many leave in each second of it, and others join in their places.
+    pub churn: u32,
+    /// How publishers send.
+    pub pacing: Pacing,
+    /// The server, if it runs on this host.
+    pub pid: Option<u32>,
+}
+
+/// One participant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Part {
+    /// Its place among all.
+    pub number: usize,
+    /// How many were in this place before.
+    pub turn: u32,
+    /// Its room.
+    pub room: usize,
+    /// Whether it publishes.
+    pub publishes: bool,
+    /// How many others it hears.
+    pub hears: usize,
+}
+
+impl Preset {
+    /// Its numbers.
+    pub fn shape(self) -> Shape {
+        let (rooms, publishers, subscribers) = match self {
+            Self::Conference => (1, 8, 0),
+            Self::Webinar => (1, 1, 60),
+            Self::Rooms => (25, 3, 0),
+            Self::Churn => (20, 1, 9),
+        };
+        Shape {
+            rooms,
+            publishers,
+            subscribers,
+        }
+    }
+
+    /// How many leave in a second.
+    pub fn churn(self) -> u32 {
+        match self {
+            Self::Churn => 20,
+            Self::Conference | Self::Webinar | Self::Rooms => 0,
+        }
+    }
+}
+
+impl Shape {
+    /// What is wrong with it, if anything is.
+    pub fn problem(&self) -> Option<String> {
+        let each = self.publishers.saturating_add(self.subscribers);
+        let all = each.saturating_mul(self.rooms);
+        match all {
+            0 => Some("nobody takes part: give --publishers or --subscribers".to_owned()),
+            all if all > PARTICIPANTS_MAX => Some(format!(
+                "{all} participants are more than {PARTICIPANTS_MAX}"
+            )),
+            _ => None,
+        }
+    }
+
+    /// Everybody, room by room, those who publish first: then a room is complete early.
+    pub fn parts(&self) -> impl Iterator<Item = Part> {
+        let (publishers, each) = (self.publishers, self.publishers + self.subscribers);
+        (0..self.rooms * each).map(move |number| {
+            let publishes = number % each < publishers;
+            Part {
+                number,
+                turn: 0,
+                room: number / each,
+                publishes,
+                hears: publishers - usize::from(publishes),
+            }
+        })
+    }
+}
+
+impl Part {
+    /// What its server calls it.
+    pub fn identity(&self) -> String {
+        format!("load-{}-{}", self.number, self.turn)
+    }
+
+    /// The next one in its place.
+    pub fn successor(self) -> Self {
+        Self {
+            turn: self.turn + 1,
+            ..self
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everybody_has_a_room_and_somebody_to_hear() {
+        let shape = Shape {
+            rooms: 2,
+            publishers: 2,
+            subscribers: 1,
+        };
+        let parts: Vec<_> = shape.parts().collect();
+        let told: Vec<_> = parts
+            .iter()
+            .map(|it| (it.room, it.publishes, it.hears))
+            .collect();
+        let room = |room| [(room, true, 1), (room, true, 1), (room, false, 2)];
+        assert_eq!(told, [room(0), room(1)].concat());
+        assert!(parts.iter().enumerate().all(|(at, part)| part.number == at));
+    }
+
+    #[test]
+    fn presets_are_what_they_say() {
+        let count = |preset: Preset| {
+            let parts: Vec<_> = preset.shape().parts().collect();
+            let heard: usize = parts.iter().map(|part| part.hears).sum();
+            (parts.len(), heard)
+        };
+        assert_eq!(count(Preset::Conference), (8, 56));
+        assert_eq!(count(Preset::Webinar), (61, 60));
+        assert_eq!(count(Preset::Rooms), (75, 150));
+        assert_eq!(count(Preset::Churn), (200, 180));
+    }
+
+    #[test]
+    fn nobody_and_too_many_are_refused() {
+        let shape = |rooms, publishers, subscribers| Shape {
+            rooms,
+            publishers,
+            subscribers,
+        };
+        assert_eq!(shape(1, 1, 0).problem(), None);
+        assert!(shape(0, 1, 1).problem().is_some());
+        assert!(shape(1, 0, 0).problem().is_some());
+        assert!(shape(usize::MAX, 2, 3).problem().is_some());
+        assert_eq!(shape(0, 0, 0).parts().count(), 0);
+    }
+}

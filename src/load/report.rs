@@ -1,0 +1,409 @@
+//! What comes out: a line each second, and in the end a table or JSON.
+
+use std::fmt::{self, Write as _};
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+
+use super::engine::{Outcome, Own};
+use super::histogram::Histogram;
+use super::joins::Joins;
+use super::picture::LAYERS;
+use super::plan::Plan;
+use super::process::Usage;
+use super::tally::Second;
+
+/// So much of its time may the media thread work before its figures are doubted.
+const BUSY_MAX: f64 = 0.9;
+
+/// So much of its packets may leave late, and so much of its time may be in overlong turns.
+const LATE_MAX: f64 = 0.01;
+
+/// A second of a run, while it goes on.
+#[derive(Debug)]
+pub struct Progress<'a> {
+    /// Since the start.
+    pub time: Duration,
+    /// What was seen.
+    pub second: &'a Second,
+    /// Participants that are in, those that failed, and how many there will be.
+    pub joined: usize,
+    /// See `joined`.
+    pub failures: usize,
+    /// See `joined`.
+    pub all: usize,
+    /// All are in, and this second counts.
+    pub measuring: bool,
+}
+
+/// All of a run.
+#[derive(Debug)]
+pub struct Report {
+    /// What was asked for.
+    pub plan: Plan,
+    /// How the joins went.
+    pub joins: Joins,
+    /// What was measured.
+    pub outcome: Outcome,
+    /// What the server used meanwhile, if its process was named: CPU time, and memory in the end.
+    pub server: Option<Usage>,
+}
+
+impl fmt::Display for Progress<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Second {
+            sent,
+            received,
+            expected,
+            lost,
+            p50,
+            p99,
+            layers: [low, middle, high],
+            silent,
+        } = self.second;
+        let seconds = self.time.as_secs();
+        write!(f, "{seconds:>4} s  {}/{} joined", self.joined, self.all)?;
+        if self.failures > 0 {
+            write!(f, ", {} failed", self.failures)?;
+        }
+        write!(
+            f,
+            "  {sent}/s sent  {received}/s received  {:.2} % lost  delay {} p50 {} p99  \
+             layers {low} {middle} {high}",
+            share(*lost, *expected) * 100.0,
+            millis_text(*p50),
+            millis_text(*p99),
+        )?;
+        if *silent > 0 {
+            write!(f, ", {silent} without")?;
+        }
+        if !self.measuring {
+            f.write_str("  (joining)")?;
+        }
+        Ok(())
+    }
+}
+
+impl Report {
+    /// Of the packets that should have come, those that didn't: 0 to 1.
+    pub fn loss(&self) -> f64 {
+        share(self.outcome.lost, self.outcome.expected)
+    }
+
+    /// Why the figures are the load tester's own and not the server's; nothing if they are not.
+    pub fn saturation(&self) -> Vec<String> {
+        let Own {
+            wall,
+            turn_max,
+            overlong,
+            drops,
+            ..
+        } = &self.outcome.own;
+        let sent = &self.outcome.tally.sent;
+        let mut reasons = Vec::new();
+        let busy = self.busy();
+        if busy > BUSY_MAX {
+            reasons.push(format!(
+                "the media thread worked {:.0} % of the time",
+                busy * 100.0
+            ));
+        }
+        let late = share(sent.late, sent.packets);
+        if late > LATE_MAX {
+            reasons.push(format!("{:.1} % of the packets left late", late * 100.0));
+        }
+        if overlong.as_secs_f64() > wall.as_secs_f64() * LATE_MAX {
+            let longest = millis_text(Some(*turn_max));
+            reasons.push(format!("turns of the media thread took up to {longest}"));
+        }
+        if *drops > 0 {
+            reasons.push(format!("sockets were full, {drops} datagrams were dropped"));
+        }
+        if sent.refused > 0 {
+            reasons.push(format!("the kernel did not take {} packets", sent.refused));
+        }
+        reasons
+    }
+
+    fn busy(&self) -> f64 {
+        let Own { wall, cpu, .. } = &self.outcome.own;
+        match wall.is_zero() {
+            true => 0.0,
+            false => cpu.as_secs_f64() / wall.as_secs_f64(),
+        }
+    }
+
+    /// CPU time for each packet received.
+    fn per_packet(&self, cpu: Duration) -> f64 {
+        cpu.as_secs_f64() * 1e6 / self.outcome.tally.received.max(1) as f64
+    }
+
+    /// As one object of JSON.
+    pub fn json(&self) -> Value {
+        let Self {
+            plan,
+            joins,
+            outcome,
+            ..
+        } = self;
+        let tally = &outcome.tally;
+        let delay = &tally.delay;
+        let saturation = self.saturation();
+        let mut report = json!({
+            "plan": {
+                "rooms": plan.shape.rooms,
+                "publishers": plan.shape.publishers,
+                "subscribers": plan.shape.subscribers,
+                "pacing": plan.pacing.word(),
+                "join_rate": plan.join_rate,
+                "churn": plan.churn,
+                "duration_s": plan.duration.as_secs_f64(),
+            },
+            "joins": {
+                "count": joins.count(),
+                "failures": joins.failures,
+                "reasons": joins.reasons,
+                "connected_ms": join_json(&joins.connected),
+                "first_packet_ms": join_json(&joins.heard),
+                "first_picture_ms": join_json(&joins.shown),
+            },
+            "packets": {
+                "sent": tally.sent.packets,
+                "received": tally.received,
+                "received_bytes": tally.bytes,
+                "expected": outcome.expected,
+                "lost": outcome.lost,
+                "loss": self.loss(),
+                "repeated": tally.repeated,
+                "left_out": tally.left_out,
+                "opened": tally.opened,
+                "unopened": tally.unopened,
+                "unstamped": tally.unstamped,
+            },
+            "delay_ms": {
+                "p50": millis(delay.percentile(0.5)),
+                "p90": millis(delay.percentile(0.9)),
+                "p99": millis(delay.percentile(0.99)),
+                "max": millis(delay.max()),
+            },
+            "ciphers": outcome.suites.iter().map(|suite| suite.label()).collect::<Vec<_>>(),
+            "seconds": outcome.seconds.iter().map(second_json).collect::<Vec<_>>(),
+            "load": {
+                "cpu_s": outcome.own.cpu.as_secs_f64(),
+                "cpu_us_per_datagram": self.per_packet(outcome.own.cpu),
+                "busy": self.busy(),
+                "late": tally.sent.late,
+                "turn_max_ms": millis(Some(outcome.own.turn_max)),
+                "drops": outcome.own.drops,
+                "saturated": !saturation.is_empty(),
+                "reasons": saturation,
+            },
+        });
+        if let (Some(usage), Some(pid)) = (self.server, plan.pid) {
+            report["server"] = json!({
+                "pid": pid,
+                "cpu_s": usage.cpu.as_secs_f64(),
+                "cpu_us_per_packet": self.per_packet(usage.cpu),
+                "rss_bytes": usage.rss_bytes,
+            });
+        }
+        report
+    }
+
+    /// As a table.
+    pub fn text(&self) -> String {
+        let mut out = String::new();
+        // Writing to a string can't fail.
+        let _ = self.write_text(&mut out);
+        out
+    }
+
+    fn write_text(&self, out: &mut String) -> fmt::Result {
+        let Self { joins, outcome, .. } = self;
+        let tally = &outcome.tally;
+        let spans = |of: &Histogram, shares: &[(&str, f64)]| {
+            let spans = shares
+                .iter()
+                .map(|(name, share)| format!("{} {name}", millis_text(of.percentile(*share))));
+            spans.collect::<Vec<_>>().join("  ")
+        };
+        let two = [("p50", 0.5), ("p99", 0.99)];
+        writeln!(
+            out,
+            "joins          {}, {} failed",
+            joins.count(),
+            joins.failures
+        )?;
+        for (reason, count) in &joins.reasons {
+            writeln!(out, "               {count} times: {reason}")?;
+        }
+        writeln!(out, "  connected    {}", spans(&joins.connected, &two))?;
+        writeln!(out, "  first packet {}", spans(&joins.heard, &two))?;
+        writeln!(out, "  first picture {}", spans(&joins.shown, &two))?;
+        writeln!(
+            out,
+            "packets        {} sent  {} received",
+            tally.sent.packets, tally.received
+        )?;
+        writeln!(
+            out,
+            "  lost         {} of {}  ({:.4} %)",
+            outcome.lost,
+            outcome.expected,
+            self.loss() * 100.0
+        )?;
+        let three = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("max", 1.0)];
+        writeln!(out, "delay          {}", spans(&tally.delay, &three))?;
+        if let Some(last) = outcome.seconds.last() {
+            let layers = LAYERS.iter().zip(last.layers);
+            let layers = layers.map(|(layer, count)| format!("{count} {}", layer.rid));
+            let layers = layers.collect::<Vec<_>>().join("  ");
+            writeln!(out, "layers at last {layers}  {} none", last.silent)?;
+        }
+        let ciphers = outcome.suites.iter().map(|suite| suite.label());
+        writeln!(
+            out,
+            "cipher         {}",
+            ciphers.collect::<Vec<_>>().join(", ")
+        )?;
+        if let Some(usage) = self.server {
+            writeln!(
+                out,
+                "server         {:.2} us CPU per packet received  {:.1} MB RSS",
+                self.per_packet(usage.cpu),
+                usage.rss_bytes as f64 / 1e6
+            )?;
+        }
+        writeln!(
+            out,
+            "load           {:.2} us CPU per packet received  {:.0} % of a core",
+            self.per_packet(outcome.own.cpu),
+            self.busy() * 100.0
+        )?;
+        for reason in self.saturation() {
+            writeln!(
+                out,
+                "SATURATED      {reason}: these figures are not the server's"
+            )?;
+        }
+        Ok(())
+    }
+}
+
+fn share(part: u64, whole: u64) -> f64 {
+    part as f64 / whole.max(1) as f64
+}
+
+/// In milliseconds, to a microsecond.
+fn millis(span: Option<Duration>) -> Value {
+    span.map_or(Value::Null, |span| json!(span.as_micros() as f64 / 1000.0))
+}
+
+fn millis_text(span: Option<Duration>) -> String {
+    span.map_or_else(
+        || "-".to_owned(),
+        |span| format!("{:.2} ms", span.as_secs_f64() * 1000.0),
+    )
+}
+
+fn join_json(histogram: &Histogram) -> Value {
+    json!({
+        "count": histogram.count(),
+        "p50": millis(histogram.percentile(0.5)),
+        "p99": millis(histogram.percentile(0.99)),
+    })
+}
+
+fn second_json(second: &Second) -> Value {
+    let layers = LAYERS.iter().zip(second.layers);
+    let mut layers: Map<String, Value> = layers
+        .map(|(layer, count)| (layer.rid.to_owned(), json!(count)))
+        .collect();
+    layers.insert("none".to_owned(), json!(second.silent));
+    json!({
+        "sent": second.sent,
+        "received": second.received,
+        "expected": second.expected,
+        "lost": second.lost,
+        "p50_ms": millis(second.p50),
+        "p99_ms": millis(second.p99),
+        "layers": layers,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::pacing::Pacing;
+    use super::super::plan::Preset;
+    use super::*;
+
+    fn report() -> Report {
+        let mut outcome = Outcome {
+            expected: 1000,
+            lost: 5,
+            ..Outcome::default()
+        };
+        outcome.own.wall = Duration::from_secs(10);
+        outcome.own.cpu = Duration::from_secs(1);
+        outcome.tally.received = 500_000;
+        outcome.tally.sent.packets = 1000;
+        outcome.tally.delay.add(Duration::from_millis(3));
+        outcome.seconds.push(Second {
+            layers: [0, 1, 59],
+            ..Second::default()
+        });
+        Report {
+            plan: Plan {
+                shape: Preset::Webinar.shape(),
+                join_rate: 50,
+                churn: 0,
+                duration: Duration::from_secs(10),
+                pacing: Pacing::Burst,
+                pid: Some(7),
+            },
+            joins: Joins::default(),
+            outcome,
+            server: Some(Usage {
+                cpu: Duration::from_secs(2),
+                rss_bytes: 1 << 20,
+            }),
+        }
+    }
+
+    #[test]
+    fn json_has_every_figure() {
+        let json = report().json();
+        assert_eq!(json["packets"]["loss"], 0.005);
+        assert_eq!(json["delay_ms"]["p99"], 3.0);
+        assert_eq!(json["server"]["cpu_us_per_packet"], 4.0);
+        assert_eq!(json["load"]["cpu_us_per_datagram"], 2.0);
+        assert_eq!(json["load"]["saturated"], false);
+        assert_eq!(json["seconds"][0]["layers"]["f"], 59);
+        assert_eq!(json["joins"]["first_packet_ms"]["p50"], Value::Null);
+        let mut alone = report();
+        alone.server = None;
+        assert_eq!(alone.json().get("server"), None);
+        let text = report().text();
+        assert!(
+            text.contains("4.00 us CPU per packet") && !text.contains("SATURATED"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_load_tester_that_is_at_its_limit_says_so() {
+        let why = |change: fn(&mut Outcome)| {
+            let mut report = report();
+            change(&mut report.outcome);
+            assert_eq!(report.json()["load"]["saturated"], true);
+            assert!(report.text().contains("SATURATED"));
+            report.saturation().join(" ")
+        };
+        let busy = why(|outcome| outcome.own.cpu = Duration::from_millis(9100));
+        assert!(busy.contains("91 %"), "{busy}");
+        assert!(why(|outcome| outcome.own.drops = 1).contains("1 datagrams"));
+        assert!(why(|outcome| outcome.tally.sent.late = 20).contains("late"));
+        assert!(why(|outcome| outcome.own.overlong = Duration::from_secs(1)).contains("turns"));
+        assert!(why(|outcome| outcome.tally.sent.refused = 2).contains("2 packets"));
+    }
+}

@@ -1,0 +1,192 @@
+//! ICE and DTLS of one participant, by str0m, and its socket. str0m knows of no media: all SRTP is
+//! ours, under the keys that its handshake exports.
+
+use std::io;
+use std::net::SocketAddr;
+use std::str::FromStr;
+use std::time::{Duration, Instant};
+
+use mio::{Registry, Token};
+use str0m::config::{DtlsVersion, Fingerprint};
+use str0m::ice::IceCreds;
+use str0m::net::{Protocol, Receive};
+use str0m::{Candidate, Event, Input, Output, Rtc};
+
+use super::sdp::{Answer, CANDIDATES_MAX, Credentials};
+use super::udp::{Inbox, Socket};
+use crate::media::demux::Class;
+use crate::media::dtls::{self, KeySlot, Keying};
+
+/// One participant's connection.
+pub struct Transport {
+    rtc: Rtc,
+    slot: KeySlot,
+    socket: Option<Socket>,
+    candidates: Vec<SocketAddr>,
+    /// Where DTLS goes, so where media goes.
+    destination: Option<SocketAddr>,
+    connected: bool,
+    wake: Instant,
+}
+
+impl Transport {
+    /// Not connected to anything.
+    pub fn new(now: Instant) -> Self {
+        let (mut rtc, slot) = dtls::capture(|| {
+            Rtc::builder()
+                .set_crypto_provider(dtls::provider())
+                .set_dtls_version(DtlsVersion::Dtls12)
+                .clear_codecs()
+                .build(now)
+        });
+        rtc.direct_api().set_ice_controlling(true);
+        Self {
+            rtc,
+            slot,
+            socket: None,
+            candidates: Vec::new(),
+            destination: None,
+            connected: false,
+            wake: now,
+        }
+    }
+
+    /// What offers say of it.
+    pub fn credentials(&mut self) -> Credentials {
+        let api = self.rtc.direct_api();
+        let IceCreds { ufrag, pass } = api.local_ice_credentials();
+        Credentials {
+            ufrag,
+            password: pass,
+            fingerprint: api.local_dtls_fingerprint().to_string(),
+        }
+    }
+
+    /// Takes what an answer says of the server; whether it can be connected to.
+    pub fn answered(&mut self, answer: &Answer) -> bool {
+        let Ok(fingerprint) = Fingerprint::from_str(&answer.fingerprint) else {
+            return false;
+        };
+        let mut api = self.rtc.direct_api();
+        api.set_remote_ice_credentials(IceCreds {
+            ufrag: answer.ufrag.clone(),
+            pass: answer.password.clone(),
+        });
+        api.set_remote_fingerprint(fingerprint);
+        api.start_dtls(answer.passive).is_ok()
+    }
+
+    /// Tries an address of the server, too. The first one decides by which family it is reached.
+    pub fn candidate(&mut self, address: SocketAddr) -> io::Result<()> {
+        let family = self.candidates.first().map(SocketAddr::is_ipv4);
+        let other = family.is_some_and(|ipv4| ipv4 != address.is_ipv4());
+        let known = self.candidates.contains(&address);
+        if other || known || self.candidates.len() >= CANDIDATES_MAX {
+            return Ok(());
+        }
+        let host = |address| {
+            let candidate = Candidate::host(address, Protocol::Udp);
+            candidate.map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))
+        };
+        let remote = host(address)?;
+        if self.socket.is_none() {
+            let socket = Socket::toward(address)?;
+            self.rtc.add_local_candidate(host(socket.local())?);
+            self.socket = Some(socket);
+        }
+        self.rtc.add_remote_candidate(remote);
+        self.candidates.push(address);
+        Ok(())
+    }
+
+    /// Whether there is a socket to listen to.
+    pub fn has_socket(&self) -> bool {
+        self.socket.is_some()
+    }
+
+    /// The port of that socket.
+    pub fn port(&self) -> Option<u16> {
+        self.socket.as_ref().map(|socket| socket.local().port())
+    }
+
+    /// Has `registry` tell under `token` when something comes.
+    pub fn register(&self, registry: &Registry, token: Token) -> io::Result<()> {
+        match &self.socket {
+            Some(socket) => socket.register(registry, token),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes what the kernel has into `inbox`. Whether there may be more.
+    pub fn read(&self, inbox: &mut Inbox) -> bool {
+        self.socket
+            .as_ref()
+            .is_some_and(|socket| inbox.receive(socket))
+    }
+
+    /// A datagram of ICE or DTLS.
+    pub fn receive(&mut self, now: Instant, from: SocketAddr, datagram: &[u8]) {
+        let Some(socket) = &self.socket else { return };
+        let Ok(receive) = Receive::new(Protocol::Udp, from, socket.local(), datagram) else {
+            return;
+        };
+        // What str0m doesn't expect it refuses; nothing comes of it.
+        let _ = self.rtc.handle_input(Input::Receive(now, receive));
+        self.drain();
+    }
+
+    /// Does what is due.
+    pub fn tick(&mut self, now: Instant) {
+        if now >= self.wake {
+            let _ = self.rtc.handle_input(Input::Timeout(now));
+            self.drain();
+        }
+    }
+
+    /// The keys of the connection, once, as soon as it stands.
+    pub fn keys(&mut self) -> Option<Keying> {
+        match self.connected {
+            true => self.slot.take(),
+            false => None,
+        }
+    }
+
+    /// Sends media: one datagram or a run of equal ones. Whether it left.
+    pub fn send(&self, contents: &[u8], segment: Option<usize>) -> bool {
+        let way = self.socket.as_ref().zip(self.destination);
+        way.is_some_and(|(socket, destination)| socket.send(destination, contents, segment))
+    }
+
+    /// Whether the connection has ended.
+    pub fn is_over(&self) -> bool {
+        !self.rtc.is_alive()
+    }
+
+    fn drain(&mut self) {
+        // Each turn takes something out that the last input has put in.
+        while self.rtc.is_alive() {
+            match self.rtc.poll_output() {
+                Ok(Output::Timeout(at)) => {
+                    self.wake = at;
+                    return;
+                }
+                Ok(Output::Transmit(transmit)) => {
+                    if Class::of(&transmit.contents) == Some(Class::Dtls) {
+                        self.destination = Some(transmit.destination);
+                    }
+                    if let Some(socket) = &self.socket {
+                        // What is lost is sent again.
+                        socket.send(transmit.destination, &transmit.contents, None);
+                    }
+                }
+                Ok(Output::Event(Event::Connected)) => self.connected = true,
+                Ok(Output::Event(_)) => {}
+                Err(_) => self.rtc.disconnect(),
+            }
+        }
+        self.wake += IDLE;
+    }
+}
+
+/// A connection that has ended is looked at so rarely.
+const IDLE: Duration = Duration::from_secs(1);
