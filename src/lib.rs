@@ -101,6 +101,7 @@
 //! | a fault that ended one stay | `media/shard.rs` (contains panics) |
 //! | sound and picture drift apart | `media/ntp.rs` |
 //! | delay or loss under load | `worker/mod.rs` (the bounds of a turn), `worker/udp.rs` |
+//! | figures of `stellwerk load` that can't be right | `load/engine.rs`, `load/incoming.rs` |
 //! | a room on the wrong worker, 503 | `directory.rs` |
 //! | a fault that needs loss, many people or luck | a story in `sim/tests/`, with a seed |
 //! | a number that can't be right | `media/counters.rs`, `metrics/page.rs` |

@@ -52,7 +52,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "media",
             "sim::feedback",
             "sim::receiving::Header",
-            "sim::sdp::ids",
+            "sim::sdp",
             "config::Secret",
             "signal::grant::Grant",
             "matrix::trust",

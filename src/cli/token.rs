@@ -83,7 +83,8 @@ pub struct Signer {
     /// Name of the key; otherwise the first by name.
     #[arg(long)]
     key: Option<String>,
-    /// Its secret. Other users of this host can see it: better use --config or STELLWERK_KEYS.
+    /// Its secret. Other users of this host can see it: better use --config, --secret-file or
+    /// STELLWERK_KEYS.
     #[arg(long, requires = "key", conflicts_with_all = ["config", "dev"])]
     secret: Option<String>,
     /// A file that holds its secret, and nothing else.

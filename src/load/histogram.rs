@@ -28,18 +28,6 @@ impl Histogram {
         self.longest = self.longest.max(span);
     }
 
-    /// Counts all that `other` has.
-    pub fn merge(&mut self, other: &Self) {
-        if self.counts.len() < other.counts.len() {
-            self.counts.resize(other.counts.len(), 0);
-        }
-        for (own, count) in self.counts.iter_mut().zip(&other.counts) {
-            *own += count;
-        }
-        self.total += other.total;
-        self.longest = self.longest.max(other.longest);
-    }
-
     /// Forgets all, and keeps the memory.
     pub fn clear(&mut self) {
         self.counts.fill(0);
@@ -119,11 +107,7 @@ mod tests {
             assert!((millis..millis * 1.02).contains(&found), "{share}: {found}");
         }
         assert_eq!(histogram.max(), Some(Duration::from_millis(100)));
-        let mut both = histogram.clone();
-        both.merge(&histogram);
-        assert_eq!(both.count(), 200);
-        assert_eq!(both.percentile(0.5), histogram.percentile(0.5));
-        both.clear();
-        assert_eq!((both.max(), both.count()), (None, 0));
+        histogram.clear();
+        assert_eq!((histogram.max(), histogram.count()), (None, 0));
     }
 }

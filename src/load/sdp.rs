@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::picture::LAYERS;
 use crate::media::message::Kind;
-use crate::sim::sdp::ids;
+use crate::sim::sdp::{EXTENSIONS, OPUS, VIDEO_EXTENSIONS, VP8, ids};
 
 /// The id of the extension that tells how loud a packet is (RFC 6464).
 pub const AUDIO_LEVEL: u8 = 1;
@@ -133,20 +133,10 @@ impl Section {
 const AUDIO: &str = "m=audio 9 UDP/TLS/RTP/SAVPF 111";
 const VIDEO: &str = "m=video 9 UDP/TLS/RTP/SAVPF 96 97";
 
-const EXTENSIONS: &str = "\
-    a=extmap:3 http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01\r\n\
-    a=extmap:4 urn:ietf:params:rtp-hdrext:sdes:mid\r\n";
 const AUDIO_EXTENSIONS: &str = "a=extmap:1 urn:ietf:params:rtp-hdrext:ssrc-audio-level\r\n";
-const VIDEO_EXTENSIONS: &str = "a=extmap:10 urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id\r\n\
-    a=extmap:11 urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id\r\n";
 
-const OPUS: &str = "a=rtpmap:111 opus/48000/2\r\na=rtcp-fb:111 transport-cc\r\n\
-    a=fmtp:111 minptime=10;useinbandfec=1\r\n";
-const VP8: &str = "a=rtpmap:96 VP8/90000\r\na=rtcp-fb:96 transport-cc\r\na=rtcp-fb:96 ccm fir\r\n\
-    a=rtcp-fb:96 nack\r\na=rtcp-fb:96 nack pli\r\na=rtpmap:97 rtx/90000\r\na=fmtp:97 apt=96\r\n";
-
-/// Whether a payload type is one of those offered here for sound, for pictures, or for either's
-/// repetitions.
+/// What a payload type offered here stands for; nothing for repetitions, which have one of their
+/// own.
 pub fn kind_of(payload_type: u8) -> Option<Kind> {
     match payload_type {
         ids::OPUS => Some(Kind::Audio),

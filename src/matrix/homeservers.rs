@@ -35,9 +35,8 @@ use crate::ids::Household;
 const TURNS: usize = 32;
 const WAITING: usize = 2000;
 
-/// Questions about strangers' tokens, each 10 s and 200 KiB at the worst. What one
-/// household may have of them is an office behind one address; sixteen such can fill them all, for
-/// strangers.
+/// Questions about strangers' tokens, each 10 s and 200 KiB at the worst. What one household may
+/// have of them is an office behind one address; sixteen such can fill them all, for strangers.
 const QUESTIONS: Bounds = Bounds {
     all: 256,
     per_asker: 16,

@@ -136,8 +136,9 @@ async fn transaction(
         let body = axum::body::to_bytes(body, super::TRANSACTION_BYTES_MAX).await;
         let body = body.map_err(|_| refusal::TOO_LARGE)?;
         let read = serde_json::from_slice::<Transaction>(&body);
+        let events = read.map_err(|_| refusal::NOT_JSON)?.events;
         matrix.members.tell();
-        for event in read.map_err(|_| refusal::NOT_JSON)?.events {
+        for event in events {
             let field = |name: &str| event.get(name).and_then(Value::as_str);
             if let (Some("m.room.member"), Some(room), Some(user)) =
                 (field("type"), field("room_id"), field("state_key"))
