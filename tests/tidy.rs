@@ -51,7 +51,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "load",
             "media",
             "sim::feedback",
-            "sim::receiving::Header",
+            "sim::receiving",
             "sim::sdp",
             "config::Secret",
             "signal::grant::Grant",

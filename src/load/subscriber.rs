@@ -12,7 +12,7 @@ use crate::media::message::Kind;
 use crate::media::ntp::Ntp;
 use crate::media::srtp::RtpOpener;
 use crate::sim::feedback::{Twcc, write_pli, write_receiver_report};
-use crate::sim::receiving::Header;
+use crate::sim::receiving::{Header, payload};
 
 /// Most streams of a participant; packets of further ones are not looked at.
 const STREAMS_MAX: usize = 2000;
@@ -88,7 +88,7 @@ impl Subscriber {
             match self.rtp.open(datagram, header.len, index, opened) {
                 Ok(()) => {
                     tally.opened += 1;
-                    let payload = &opened[header.len..];
+                    let payload = payload(opened, header.len);
                     look(stream, &header, index, payload, clock.unix(arrival), tally);
                 }
                 Err(_) => tally.unopened += 1,

@@ -13,7 +13,7 @@ const RUN_BYTES_MAX: usize = 65_000;
 pub const BATCH_BYTES_MAX: usize = 1 << 20;
 
 /// Memory kept from one wake to the next.
-const KEPT_BYTES_MAX: usize = 64 << 10;
+const KEPT_BYTES_MAX: usize = 128 << 10;
 
 /// Datagrams that wait for the end of a wake.
 #[derive(Debug, Default)]
@@ -39,6 +39,16 @@ impl Batch {
     pub fn begin(&mut self) -> Option<(&mut Vec<u8>, usize)> {
         let start = self.buffer.len();
         (start < BATCH_BYTES_MAX).then_some((&mut self.buffer, start))
+    }
+
+    /// The size of the datagrams of the run that the next one may prolong.
+    pub fn segment(&self) -> Option<usize> {
+        let run = self.runs.last().filter(|_| self.taken == 0)?;
+        let prolongs = !run.closed
+            && run.bytes.end == self.buffer.len()
+            && run.bytes.len() + run.segment <= RUN_BYTES_MAX
+            && run.bytes.len() / run.segment + 1 < SEGMENTS_MAX;
+        prolongs.then_some(run.segment)
     }
 
     /// The datagram that was begun at `start` is complete.
@@ -84,6 +94,13 @@ impl Batch {
         ))
     }
 
+    /// Takes memory to write to, unless it has some.
+    pub fn borrow(&mut self, spare: &mut Vec<u8>) {
+        if self.buffer.capacity() == 0 {
+            std::mem::swap(&mut self.buffer, spare);
+        }
+    }
+
     /// Everything was taken: starts over with the same memory, unless a burst made it large.
     pub fn clear(&mut self) {
         if self.buffer.capacity() > KEPT_BYTES_MAX {
@@ -92,6 +109,16 @@ impl Batch {
         self.buffer.clear();
         self.runs.clear();
         self.taken = 0;
+    }
+
+    /// Gives memory back that is not needed now.
+    pub fn give_back(&mut self, spare: &mut Vec<u8>) {
+        if self.buffer.is_empty() && self.buffer.capacity() > spare.capacity() {
+            *spare = std::mem::take(&mut self.buffer);
+        }
+        if self.buffer.is_empty() {
+            self.buffer = Vec::new();
+        }
     }
 }
 
@@ -123,6 +150,23 @@ mod tests {
         let expected = [(2400, Some(1000)), (1000, None), (1500, Some(1200))];
         assert_eq!(runs(&mut batch), expected);
         assert!(batch.is_empty());
+    }
+
+    #[test]
+    fn a_run_tells_what_would_prolong_it() {
+        let mut batch = Batch::default();
+        assert_eq!(batch.segment(), None);
+        push(&mut batch, 1000);
+        assert_eq!(batch.segment(), Some(1000));
+        push(&mut batch, 999);
+        // The shorter one has ended it.
+        assert_eq!(batch.segment(), None);
+        for _ in 1..SEGMENTS_MAX {
+            push(&mut batch, 100);
+        }
+        assert_eq!(batch.segment(), None);
+        assert_eq!(runs(&mut batch).len(), 2);
+        assert_eq!(batch.segment(), None);
     }
 
     #[test]

@@ -300,6 +300,8 @@ pub struct Counters {
     pub join_seconds: Histogram,
     /// Subscription to the first packet forwarded on it.
     pub first_packet_seconds: Histogram,
+    /// How long packets waited for the end of their frame, once for each subscriber of the track.
+    pub hold_seconds: Histogram,
     /// Round trip to a subscriber, each time a sender report goes.
     pub round_trip_seconds: Histogram,
 }
@@ -336,6 +338,7 @@ impl Default for Counters {
             peer_panics: 0,
             join_seconds: Histogram::new(WAIT_BOUNDS),
             first_packet_seconds: Histogram::new(WAIT_BOUNDS),
+            hold_seconds: Histogram::new(FORWARD_BOUNDS),
             round_trip_seconds: Histogram::new(ROUND_TRIP_BOUNDS),
         }
     }

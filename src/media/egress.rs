@@ -16,18 +16,18 @@ use super::counters::{Counters, Dropped};
 use super::dtls::Keying;
 use super::encoding::EncodingKey;
 use super::estimator::{Bounds, Estimator};
-use super::layers::{Decision, Layers};
+use super::layers::Layers;
 use super::message::{Kind, TrackSettings, Transmit};
 use super::ntp::Ntp;
 use super::packet::{Layer, Packet};
 use super::pausing::Flow;
 use super::payload_type::Codecs;
-use super::rewrite::{Alignment, Rewrite, Sent};
+use super::rewrite::{Rewrite, Sent};
 use super::rtcp::write::{SenderReport, write_sender_report};
 use super::sdp;
 use super::srtp::{Opener, OwnSsrc, Sealer};
 pub use super::subscription::Names;
-use super::subscription::{Outgoing, REPORT_INTERVAL, Retransmissions, Subscription, Wait};
+use super::subscription::{Choice, Outgoing, REPORT_INTERVAL, Retransmissions, Subscription, Wait};
 use super::track::Stream;
 use super::wire::{Plan, Wire};
 
@@ -294,13 +294,14 @@ impl Leg {
         }
     }
 
-    /// Sends one packet of a track on, if its subscription takes it. `streams` are those of its
-    /// encoding.
+    /// Sends packets of one stream of a track on, as far as its subscription takes them. `streams`
+    /// are those of its encoding.
     pub fn forward(
         &mut self,
         slot: u32,
-        packet: &Packet,
+        packets: &[Packet],
         streams: &[Stream],
+        now: Instant,
         counters: &mut Counters,
     ) {
         let Some(subscription) = self.subscriptions.get_mut(slot as usize) else {
@@ -312,65 +313,50 @@ impl Leg {
         if self.crypto.is_none() || self.path.is_none() || outgoing.held {
             return;
         }
-        let Some((payload_type, body)) = self.codecs.way(packet) else {
-            return counters.drop(Dropped::CodecUnknown);
-        };
-        let stamp = match subscription.kind {
-            Kind::Audio if subscription.settings.disabled => {
-                return outgoing.rewrite.pause();
-            }
-            Kind::Audio => outgoing.rewrite.forward(packet),
-            Kind::Video => {
-                let decision = outgoing.layers.decide(packet);
-                outgoing.rewrite.cut(outgoing.layers.cut());
-                match decision {
-                    Decision::Ignore => return,
-                    Decision::Skip => {
-                        outgoing.rewrite.skip(packet);
-                        return;
-                    }
-                    // Padding probes the path up to us and is left out, but for a number that was
-                    // promised already.
-                    _ if packet.payload.is_empty() => match outgoing.rewrite.skip(packet) {
-                        Some(stamp) => Some(stamp),
-                        None => return,
-                    },
-                    Decision::Forward => outgoing.rewrite.forward(packet),
-                    Decision::Switch => {
-                        counters.layer_switches += 1;
-                        let alignment = align(outgoing, packet, streams);
-                        outgoing.source = Some(packet.layer);
-                        Some(outgoing.rewrite.switch(packet, alignment))
-                    }
-                }
-            }
-        };
-        let Some(stamp) = stamp else {
-            return counters.drop(Dropped::Late);
-        };
-        let Some(seal) = &mut outgoing.seal else {
-            return;
-        };
-        if outgoing.packets == 0 {
-            let waited = packet.arrival.saturating_duration_since(subscription.since);
-            counters.first_packet_seconds.observe(waited, 1);
+        if subscription.kind == Kind::Audio && subscription.settings.disabled {
+            return outgoing.rewrite.pause();
         }
-        outgoing.packets = outgoing.packets.wrapping_add(1);
-        outgoing.octets = outgoing.octets.wrapping_add(packet.payload.len() as u32);
         let twcc = (subscription.kind == Kind::Video)
             .then_some(self.codecs.twcc)
             .flatten();
-        let plan = Plan {
-            payload_type,
-            twcc,
-            dependency: self.codecs.dependency,
-            body,
-            seq: stamp.seq,
-            stamp,
-            original: None,
-            packet,
-        };
-        self.wire.send(&plan, seal, packet.arrival, counters);
+        for packet in packets {
+            let Some((payload_type, body)) = self.codecs.way(packet) else {
+                counters.drop(Dropped::CodecUnknown);
+                continue;
+            };
+            let stamp = match subscription.kind {
+                Kind::Audio => outgoing.rewrite.forward(packet),
+                Kind::Video => match outgoing.choose(packet, streams, counters) {
+                    Choice::Send(stamp) => Some(stamp),
+                    Choice::Late => None,
+                    Choice::Leave => continue,
+                },
+            };
+            let Some(stamp) = stamp else {
+                counters.drop(Dropped::Late);
+                continue;
+            };
+            let Some(seal) = &mut outgoing.seal else {
+                return;
+            };
+            if outgoing.packets == 0 {
+                let waited = now.saturating_duration_since(subscription.since);
+                counters.first_packet_seconds.observe(waited, 1);
+            }
+            outgoing.packets = outgoing.packets.wrapping_add(1);
+            outgoing.octets = outgoing.octets.wrapping_add(packet.payload.len() as u32);
+            let plan = Plan {
+                payload_type,
+                twcc,
+                dependency: self.codecs.dependency,
+                body,
+                seq: stamp.seq,
+                stamp,
+                original: None,
+                packet,
+            };
+            self.wire.send(&plan, seal, now, counters);
+        }
     }
 
     /// What was sent under a number that the client reports missing.
@@ -513,11 +499,17 @@ impl Leg {
         !self.wire.batch.is_empty() && !std::mem::replace(&mut self.marked, true)
     }
 
-    /// Whether datagrams wait to be sent. If not, the batch starts over.
-    pub fn has_output(&mut self) -> bool {
+    /// Takes the memory for its datagrams, unless it has some.
+    pub fn borrow(&mut self, spare: &mut Vec<u8>) {
+        self.wire.batch.borrow(spare);
+    }
+
+    /// Whether datagrams wait to be sent. If not, the batch starts over, and gives its memory back.
+    pub fn has_output(&mut self, spare: &mut Vec<u8>) -> bool {
         let waits = !self.wire.batch.is_empty() && self.path.is_some();
         if !waits {
             self.wire.batch.clear();
+            self.wire.batch.give_back(spare);
             self.marked = false;
         }
         waits
@@ -534,18 +526,4 @@ impl Leg {
             segment,
         })
     }
-}
-
-/// The outgoing timestamp of the first packet of another layer: what the old layer's clock showed
-/// at the same moment, if the sender reports of both layers tell; else by the time of arrival.
-fn align(outgoing: &Outgoing, packet: &Packet, streams: &[Stream]) -> Alignment {
-    let known = || {
-        let old = streams.get(usize::from(outgoing.source?.0))?;
-        let new = streams.get(usize::from(packet.layer.0))?;
-        let moment = new.clock.ntp_of(packet.timestamp)?;
-        outgoing
-            .rewrite
-            .outgoing_timestamp(old.clock.rtp_at(moment)?)
-    };
-    known().map_or(Alignment::Elapsed, Alignment::Known)
 }

@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use super::allocator;
+use super::burst::StreamKey;
 use super::counters::Dropped;
 use super::demux::{Class, Pair, Place};
 use super::encoding::{Encoding, EncodingKey};
@@ -23,6 +24,13 @@ use crate::units::Bitrate;
 /// Streams a participant is remembered to send; a new one past this replaces the oldest. Three
 /// layers of each of 32 tracks fit.
 const SOURCES_MAX: usize = 96;
+
+/// What a datagram of RTCP told.
+#[derive(Debug, Default)]
+struct Told {
+    /// Something of what the client sends.
+    reports: bool,
+}
 
 /// A deadline for peers that have none; their participant's tick comes long before.
 const FAR: Duration = Duration::from_secs(3600);
@@ -48,9 +56,17 @@ impl Room {
             {
                 return core.counters.drop(Dropped::PacketRate);
             }
-            Class::Rtcp if self.feedback(core, slot, connection, contents, now) => {
+            Class::Rtcp => {
+                let told = self.feedback(core, slot, connection, contents, now);
                 let participant = &mut self.participants[slot as usize];
-                participant.peer_of(connection).opened(now, pair);
+                if let Some(told) = told {
+                    participant.peer_of(connection).opened(now, pair);
+                    // Of RTCP str0m wants the reports of publishers, for its own. All else is about
+                    // what we send, and most of what subscribers say.
+                    if !told.reports {
+                        return;
+                    }
+                }
             }
             _ => {}
         }
@@ -197,13 +213,7 @@ impl Room {
             }
             self.change_codec(core, source.of, codec, now);
         }
-        let Self {
-            tracks,
-            participants,
-            key: room,
-            ..
-        } = self;
-        let track = &mut tracks[source.of.track.0 as usize];
+        let track = &mut self.tracks[source.of.track.0 as usize];
         if track.info.announced.muted {
             return core.counters.drop(Dropped::Muted);
         }
@@ -243,16 +253,12 @@ impl Room {
         if let Some(ring) = &mut stream.ring {
             ring.push(packet.clone());
         }
-        for subscriber in &encoding.subscribers {
-            let leg = &mut participants[subscriber.participant as usize].leg;
-            leg.forward(
-                subscriber.subscription,
-                &packet,
-                &encoding.streams,
-                &mut core.counters,
-            );
-            core.dirty.mark(*room, subscriber.participant, leg);
-        }
+        let key = StreamKey {
+            room: self.key,
+            encoding: source.of,
+            layer: source.layer,
+        };
+        core.bursts.push(key, &mut stream.burst, packet, now);
     }
 
     /// The place of a stream, looked up once and then remembered.
@@ -282,7 +288,8 @@ impl Room {
         Some(source)
     }
 
-    /// What a subscriber reports about the streams we send it; whether it is authentic.
+    /// What a subscriber reports about the streams we send it, and a publisher about its own;
+    /// nothing if it isn't authentic.
     fn feedback(
         &mut self,
         core: &mut Core,
@@ -290,17 +297,21 @@ impl Room {
         connection: Connection,
         datagram: &[u8],
         now: Instant,
-    ) -> bool {
+    ) -> Option<Told> {
         let mut opened = std::mem::take(&mut core.opened);
         opened.clear();
         let participant = &mut self.participants[slot as usize];
         let result = participant.open_rtcp(connection, datagram, &mut opened);
+        let mut told = Told::default();
         match result {
             Ok(()) => {
                 self.participants[slot as usize].heard = now;
                 for item in rtcp::read(&opened) {
                     match item {
-                        Ok(item) => self.feedback_item(core, slot, item, now),
+                        Ok(item) => {
+                            told.reports |= matches!(item, rtcp::Item::Sender(_));
+                            self.feedback_item(core, slot, item, now);
+                        }
                         Err(_) => core.counters.drop(Dropped::RtcpMalformed),
                     }
                 }
@@ -308,7 +319,7 @@ impl Room {
             Err(reason) => core.counters.drop(reason),
         }
         core.opened = opened;
-        result.is_ok()
+        result.ok().map(|()| told)
     }
 
     fn feedback_item(&mut self, core: &mut Core, slot: u32, item: rtcp::Item<'_>, now: Instant) {
@@ -369,7 +380,10 @@ impl Room {
         let stream = track.encodings[lost.source.number].stream(lost.sent.layer);
         let ring = stream.and_then(|stream| stream.ring.as_ref());
         match ring.and_then(|ring| ring.get(lost.sent.source_seq, now)) {
-            Some(packet) => leg.retransmit(&lost, packet, now, &mut core.counters),
+            Some(packet) => {
+                leg.borrow(&mut core.spare);
+                leg.retransmit(&lost, packet, now, &mut core.counters);
+            }
             None => core.counters.retransmits_missed += 1,
         }
     }
@@ -516,6 +530,7 @@ impl Room {
         } = self;
         let leg = &mut participants[slot as usize].leg;
         let ntp = core.ntp(now);
+        leg.borrow(&mut core.spare);
         let written = leg.report(now, ntp, |subscription, layer: Layer| {
             tracks[subscription.track.0 as usize].encodings[subscription.encoding]
                 .streams
@@ -527,7 +542,9 @@ impl Room {
         {
             core.counters.round_trip_seconds.observe(round_trip, 1);
         }
-        core.dirty.mark(*room, slot, leg);
+        if leg.has_output(&mut core.spare) {
+            core.dirty.mark(*room, slot, leg);
+        }
     }
 }
 

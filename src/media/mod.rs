@@ -9,6 +9,7 @@ pub mod allocator;
 mod announcing;
 mod backup;
 pub mod batch;
+mod burst;
 mod candidates;
 mod census;
 mod checks;
@@ -61,7 +62,7 @@ mod subscription;
 mod tests;
 mod timers;
 mod track;
-mod wire;
+pub(crate) mod wire;
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};

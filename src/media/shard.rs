@@ -15,6 +15,7 @@ use str0m::config::DtlsCert;
 use str0m::crypto::CryptoProvider;
 use str0m::net::DatagramSend;
 
+use super::burst::{Bursts, Dirty, FanOut};
 use super::candidates::Candidates;
 use super::counters::{Counters, Dropped};
 use super::demux::{self, Class, Demux, Pair, Place};
@@ -63,6 +64,14 @@ pub struct Core {
     /// The one handed out last, which the caller may still look at.
     current: Option<DatagramSend>,
     pub dirty: Dirty,
+    /// What waits for the end of its frame.
+    pub bursts: Bursts,
+    /// What is on its way to those who get it, and who sent it.
+    pub fan_out: Option<(FanOut, PeerKey)>,
+    /// Memory for the datagrams of whichever leg has its turn.
+    pub spare: Vec<u8>,
+    /// The time of the last input.
+    pub now: Instant,
     /// Memory used again for every datagram.
     pub events: Vec<PeerEvent>,
     pub opened: Vec<u8>,
@@ -80,20 +89,6 @@ enum Pending {
     RoomClosed(RoomName),
     Answer(Ticket, Answer),
     Event(Box<Event>),
-}
-
-/// Legs with datagrams to send, each once, in the order they got some.
-#[derive(Default)]
-pub struct Dirty {
-    legs: VecDeque<PeerKey>,
-}
-
-impl Dirty {
-    pub fn mark(&mut self, room: RoomKey, participant: u32, leg: &mut Leg) {
-        if leg.mark() {
-            self.legs.push_back(PeerKey { room, participant });
-        }
-    }
 }
 
 impl Core {
@@ -185,6 +180,7 @@ impl Shard {
             .dtls_provider
             .generate_certificate()
             .expect("the provider makes certificates");
+        let now = config.now;
         Self {
             core: Core {
                 rng: fastrand::Rng::with_seed(config.seed),
@@ -194,11 +190,15 @@ impl Shard {
                 crypto,
                 cert,
                 demux: Demux::new(),
-                timers: Timers::default(),
+                timers: Timers::new(now),
                 sessions: HashMap::new(),
                 outbox: VecDeque::new(),
                 current: None,
                 dirty: Dirty::default(),
+                bursts: Bursts::default(),
+                fan_out: None,
+                spare: Vec::new(),
+                now,
                 events: Vec::new(),
                 opened: Vec::new(),
                 wishes: Vec::new(),
@@ -213,6 +213,11 @@ impl Shard {
     /// Takes one input in. Outputs are ready at [`Shard::poll`]; several inputs may be handled
     /// before, and should be: what one wake-up yields leaves in larger runs.
     pub fn handle(&mut self, now: Instant, input: Input<'_>) {
+        // What is on its way goes by those it began with.
+        while self.core.fan_out.is_some() {
+            self.fan_out();
+        }
+        self.core.now = now;
         match input {
             Input::Datagram {
                 local,
@@ -248,13 +253,8 @@ impl Shard {
             }
             None => {}
         }
+        while !self.find_output() && self.fan_out() {}
         let Self { core, rooms, .. } = self;
-        while let Some(key) = core.dirty.legs.front() {
-            if leg(rooms, *key).is_some_and(Leg::has_output) {
-                break;
-            }
-            core.dirty.legs.pop_front();
-        }
         let next = core
             .dirty
             .legs
@@ -264,8 +264,24 @@ impl Shard {
         match next {
             Some(transmit) => Output::Transmit(transmit),
             // Without a timer nothing will be due: nobody is here.
-            None => Output::Timeout(core.timers.next()),
+            None => {
+                let timer = core.timers.wake(core.now);
+                let deadlines = [timer, core.bursts.deadline()];
+                Output::Timeout(deadlines.into_iter().flatten().min())
+            }
         }
+    }
+
+    /// Whether a leg has something to send; it is the first one then.
+    fn find_output(&mut self) -> bool {
+        let Self { core, rooms, .. } = self;
+        while let Some(key) = core.dirty.legs.front() {
+            if leg(rooms, *key).is_some_and(|leg| leg.has_output(&mut core.spare)) {
+                return true;
+            }
+            core.dirty.legs.pop_front();
+        }
+        false
     }
 
     /// What this shard has counted, and how much it holds now.

@@ -4,15 +4,16 @@ use std::time::{Duration, Instant};
 
 use super::TrackKey;
 use super::allocator::{Grant, Pausing, Priority, TEMPORAL_MAX, Wish};
+use super::counters::Counters;
 use super::encoding::EncodingKey;
-use super::layers::Layers;
+use super::layers::{Decision, Layers};
 use super::message::{Kind, Source, TrackSettings};
-use super::packet::Layer;
+use super::packet::{Layer, Packet};
 use super::pausing::Flow;
-use super::rewrite::Rewrite;
+use super::rewrite::{Alignment, Rewrite, Stamp};
 use super::sdp;
 use super::srtp::{self, OwnSsrc, SealRefused, Sealer};
-use super::track::Track;
+use super::track::{Stream, Track};
 use crate::ids::{ParticipantSid, TrackSid};
 
 /// A subscription.
@@ -73,6 +74,16 @@ pub struct Outgoing {
     pub octets: u32,
     /// When the last sender report went.
     pub reported: Option<Instant>,
+}
+
+/// What becomes of a packet of video.
+pub enum Choice {
+    /// It goes out.
+    Send(Stamp),
+    /// It comes too late for it.
+    Late,
+    /// Not for this subscriber.
+    Leave,
 }
 
 /// The stream of retransmissions beside a media stream (RFC 4588).
@@ -224,5 +235,53 @@ impl Outgoing {
             ssrc: self.ssrc.get(),
             rtx_ssrc: self.rtx.as_ref().map(|rtx| rtx.ssrc.get()),
         }
+    }
+
+    /// Whether a packet of video is for this subscriber, and under which numbers. `streams` are
+    /// those of its encoding.
+    pub fn choose(
+        &mut self,
+        packet: &Packet,
+        streams: &[Stream],
+        counters: &mut Counters,
+    ) -> Choice {
+        let decision = self.layers.decide(packet);
+        self.rewrite.cut(self.layers.cut());
+        match decision {
+            Decision::Ignore => Choice::Leave,
+            Decision::Skip => {
+                self.rewrite.skip(packet);
+                Choice::Leave
+            }
+            // Padding probes the path up to us and is left out, but for a number that was promised
+            // already.
+            _ if packet.payload.is_empty() => match self.rewrite.skip(packet) {
+                Some(stamp) => Choice::Send(stamp),
+                None => Choice::Leave,
+            },
+            Decision::Forward => match self.rewrite.forward(packet) {
+                Some(stamp) => Choice::Send(stamp),
+                None => Choice::Late,
+            },
+            Decision::Switch => {
+                counters.layer_switches += 1;
+                let alignment = self.align(packet, streams);
+                self.source = Some(packet.layer);
+                Choice::Send(self.rewrite.switch(packet, alignment))
+            }
+        }
+    }
+
+    /// The outgoing timestamp of the first packet of another layer: what the old layer's clock
+    /// showed at the same moment, if the sender reports of both layers tell; else by the time of
+    /// arrival.
+    fn align(&self, packet: &Packet, streams: &[Stream]) -> Alignment {
+        let known = || {
+            let old = streams.get(usize::from(self.source?.0))?;
+            let new = streams.get(usize::from(packet.layer.0))?;
+            let moment = new.clock.ntp_of(packet.timestamp)?;
+            self.rewrite.outgoing_timestamp(old.clock.rtp_at(moment)?)
+        };
+        known().map_or(Alignment::Elapsed, Alignment::Known)
     }
 }

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::allocator::TEMPORAL_MAX;
+use super::burst::Burst;
 use super::codec::{Frame, dependency};
 use super::encoding::Encoding;
 use super::keyframe::KeyFrameRequests;
@@ -59,6 +60,8 @@ pub struct Stream {
     pub clock: TimestampMap,
     /// What of it arrives.
     pub arrivals: Arrivals,
+    /// What of it waits for the end of its frame.
+    pub burst: Burst,
 }
 
 impl Track {
@@ -108,6 +111,7 @@ impl Stream {
             key_frames: KeyFrameRequests::default(),
             clock: TimestampMap::new(clock_rate(kind)),
             arrivals: Arrivals::default(),
+            burst: Burst::default(),
         }
     }
 

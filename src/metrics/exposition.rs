@@ -79,6 +79,7 @@ fn add(total: &mut Counters, other: &Counters) {
         peer_panics,
         join_seconds,
         first_packet_seconds,
+        hold_seconds,
         round_trip_seconds,
     } = other;
     total.rooms += rooms;
@@ -110,6 +111,7 @@ fn add(total: &mut Counters, other: &Counters) {
     total.peer_panics += peer_panics;
     total.join_seconds.add(join_seconds);
     total.first_packet_seconds.add(first_packet_seconds);
+    total.hold_seconds.add(hold_seconds);
     total.round_trip_seconds.add(round_trip_seconds);
 }
 
@@ -175,6 +177,11 @@ impl Page {
             "first_packet_seconds",
             "Time from a subscription to its first forwarded packet.",
             &shard.first_packet_seconds,
+        );
+        self.histogram(
+            "hold_seconds",
+            "Time that packets wait for the end of their frame, weighted by copies.",
+            &shard.hold_seconds,
         );
         self.histogram(
             "round_trip_seconds",

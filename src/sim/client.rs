@@ -14,7 +14,7 @@ use str0m::ice::{StunMessage, TransId};
 
 use super::feedback::{TWCC_INTERVAL, Twcc, write_nack, write_pli, write_receiver_report};
 use super::judge::{Offence, Received};
-use super::receiving::{Header, Incoming};
+use super::receiving::{self, Header, Incoming};
 use super::sdp::{self, Section};
 use super::sending::{Datagram, Published};
 use super::{Note, World};
@@ -223,7 +223,7 @@ impl Client {
         if let Some(number) = header.twcc {
             self.twcc.note(number, now);
         }
-        let (mut seq, mut payload) = (index, &opened[header.len..]);
+        let (mut seq, mut payload) = (index, receiving::payload(opened, header.len));
         if repairs.is_some() {
             stream.note_repair(index);
             let Some((original, rest)) = payload.split_first_chunk::<2>() else {

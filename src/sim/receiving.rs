@@ -245,6 +245,16 @@ impl Header {
     }
 }
 
+/// What an opened packet carries behind its header of `header` bytes, without padding (RFC 3550
+/// section 5.1). Padding that doesn't fit leaves nothing.
+pub fn payload(opened: &[u8], header: usize) -> &[u8] {
+    let body = opened.get(header..).unwrap_or_default();
+    let padded = opened.first().is_some_and(|first| first & 0x20 != 0);
+    let padding = body.last().filter(|_| padded).copied().unwrap_or(0);
+    let end = body.len().checked_sub(padding.into());
+    end.map_or(&[], |end| &body[..end])
+}
+
 fn twcc(mut extensions: &[u8]) -> Option<u16> {
     while let [head, rest @ ..] = extensions {
         let len = match head {

@@ -151,18 +151,19 @@ impl Estimator {
     /// The receiver told what arrived. What was never sent, or was told before, is ignored.
     pub fn feedback(&mut self, now: Instant, twcc: &Twcc<'_>) {
         let mut newest_sent = None;
+        // These are all of one moment.
+        let told = self.told.newest(now);
+        let acknowledged = self.acknowledged.newest(now);
+        self.delay.slide(now);
         for (seq, arrival) in twcc.packets() {
             match self.register.tell(seq, arrival.is_some()) {
                 News::None => {}
-                News::Lost => self.told.newest(now).lost += 1,
+                News::Lost => told.lost += 1,
                 News::Arrived { sent, bytes, late } => {
-                    let told = self.told.newest(now);
                     told.arrived += 1;
-                    if late {
-                        // It was counted as lost before; that may be in another bucket by now.
-                        told.recovered += 1;
-                    }
-                    *self.acknowledged.newest(now) += bytes;
+                    // It was counted as lost before; that may be in another bucket by now.
+                    told.recovered += u32::from(late);
+                    *acknowledged += bytes;
                     newest_sent = newest_sent.max(Some(sent));
                     if let Some(arrival) = arrival {
                         self.delay
@@ -316,6 +317,12 @@ impl Delay {
         }
     }
 
+    /// It is `now`, for what is added next.
+    fn slide(&mut self, now: Instant) {
+        self.recent.newest(now);
+        self.base.newest(now);
+    }
+
     fn add(&mut self, now: Instant, micros: i64) {
         if self
             .last
@@ -324,8 +331,8 @@ impl Delay {
             *self = Self::new(now);
         }
         self.last = Some(micros);
-        self.recent.newest(now).add(micros);
-        self.base.newest(now).add(micros);
+        self.recent.current().add(micros);
+        self.base.current().add(micros);
     }
 
     /// The queue no packet of the last half second escaped, in microseconds.

@@ -7,14 +7,19 @@ use std::time::{Duration, Instant};
 #[derive(Debug)]
 pub struct Register {
     packets: VecDeque<Sent>,
+    /// The number of the last one.
+    newest: u64,
     start: Instant,
 }
 
+/// Sixteen bytes: a busy leg has thousands.
 #[derive(Debug, Clone, Copy)]
 struct Sent {
-    seq: u64,
-    at: Instant,
-    bytes: u32,
+    /// Microseconds from the start.
+    micros: u64,
+    /// Lower bits of the number; neighbours are less than 2^32 apart.
+    seq: u32,
+    bytes: u16,
     state: State,
 }
 
@@ -55,33 +60,38 @@ impl Register {
     pub fn new(now: Instant) -> Self {
         Self {
             packets: VecDeque::new(),
+            newest: 0,
             start: now,
         }
     }
 
     /// Remembers a packet; ignored unless its number is above the last one.
     pub fn push(&mut self, seq: u64, bytes: usize, now: Instant) {
-        if self.packets.back().is_some_and(|last| last.seq >= seq) {
+        if !self.packets.is_empty() && self.newest >= seq {
             return;
         }
+        self.newest = seq;
+        let micros = self.micros(now) as u64;
         let full = self.packets.len() == Self::PACKETS_MAX;
+        let oldest = micros.saturating_sub(Self::AGE_MAX.as_micros() as u64);
         // At most two go per packet that comes, so this needs no loop.
         for room in [full, false] {
-            let old = |first: &Sent| now.saturating_duration_since(first.at) > Self::AGE_MAX;
+            let old = |first: &Sent| first.micros < oldest;
             if room || self.packets.front().is_some_and(old) {
                 self.packets.pop_front();
             }
         }
         self.packets.push_back(Sent {
-            seq,
-            at: now,
-            bytes: bytes.min(u16::MAX.into()) as u32,
+            micros,
+            seq: seq as u32,
+            bytes: bytes.min(u16::MAX.into()) as u16,
             state: State::InFlight,
         });
     }
 
     /// Takes in what was told of the packet whose number ends in these 16 bits.
     pub fn tell(&mut self, seq: u16, arrived: bool) -> News {
+        let start = self.start;
         let Some(packet) = self.find(seq) else {
             return News::None;
         };
@@ -94,7 +104,7 @@ impl Register {
             (State::InFlight | State::Lost, true) => {
                 packet.state = State::Arrived;
                 News::Arrived {
-                    sent: packet.at,
+                    sent: start + Duration::from_micros(packet.micros),
                     bytes: packet.bytes.into(),
                     late: before == State::Lost,
                 }
@@ -111,10 +121,18 @@ impl Register {
     /// The last packet sent with this number: one ahead of the newest can't have been sent, and
     /// so stands for one 65536 before.
     fn find(&mut self, seq: u16) -> Option<&mut Sent> {
-        let newest = self.packets.back()?.seq;
-        let back = (newest as u16).wrapping_sub(seq);
-        let seq = newest.checked_sub(back.into())?;
-        let at = self.packets.binary_search_by_key(&seq, |packet| packet.seq);
+        let back = usize::from((self.newest as u16).wrapping_sub(seq));
+        let seq = self.newest.checked_sub(back as u64)? as u32;
+        // Mostly without a gap in the numbers: then the place is known.
+        let last = self.packets.len().checked_sub(1)?;
+        let place = last.checked_sub(back);
+        if let Some(at) = place.filter(|at| self.packets[*at].seq == seq) {
+            return self.packets.get_mut(at);
+        }
+        let newest = self.newest as u32;
+        let distance = |packet: &Sent| std::cmp::Reverse(newest.wrapping_sub(packet.seq));
+        let wanted = std::cmp::Reverse(newest.wrapping_sub(seq));
+        let at = self.packets.binary_search_by_key(&wanted, distance);
         self.packets.get_mut(at.ok()?)
     }
 }

@@ -336,17 +336,22 @@ fn round_trip_from_reports_goes_before_that_from_feedback() {
     );
 }
 
+fn told(delay: &mut Delay, at: Instant, micros: i64) {
+    delay.slide(at);
+    delay.add(at, micros);
+}
+
 #[test]
 fn one_late_feedback_is_a_moment_and_only_several_are_a_queue() {
     let start = Instant::now();
     let at = |millis| start + Duration::from_millis(millis);
     let mut delay = Delay::new(start);
-    delay.add(at(0), 0);
-    (0..50).for_each(|_| delay.add(at(700), 200_000));
+    told(&mut delay, at(0), 0);
+    (0..50).for_each(|_| told(&mut delay, at(700), 200_000));
     assert!(!delay.congested(at(700)));
-    delay.add(at(800), 190_000);
+    told(&mut delay, at(800), 190_000);
     assert!(delay.congested(at(800)));
-    delay.add(at(800), 10_000);
+    told(&mut delay, at(800), 10_000);
     assert!(!delay.congested(at(800)), "one packet escaped it");
 }
 
@@ -356,15 +361,15 @@ fn a_queue_that_drains_is_left_alone_and_one_that_stays_is_cut_again() {
     let at = |millis| start + Duration::from_millis(millis);
     for (after, again) in [(250_000, false), (295_000, true)] {
         let mut delay = Delay::new(start);
-        delay.add(at(0), 0);
+        told(&mut delay, at(0), 0);
         (600..1000)
             .step_by(10)
-            .for_each(|time| delay.add(at(time), 300_000));
+            .for_each(|time| told(&mut delay, at(time), 300_000));
         assert!(delay.congested(at(1000)));
         delay.cut(at(1000));
         (1500..2000)
             .step_by(10)
-            .for_each(|time| delay.add(at(time), after));
+            .for_each(|time| told(&mut delay, at(time), after));
         assert!(!delay.congested(at(1999)), "judged only after a second");
         assert_eq!(delay.congested(at(2000)), again);
     }

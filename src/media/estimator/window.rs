@@ -35,6 +35,11 @@ impl<T: Default + Copy, const N: usize> Window<T, N> {
         &mut self.buckets[self.newest]
     }
 
+    /// The bucket of the moment that was last asked for.
+    pub fn current(&mut self) -> &mut T {
+        &mut self.buckets[self.newest]
+    }
+
     /// All buckets that `now` still sees, in no order.
     pub fn all(&mut self, now: Instant) -> impl Iterator<Item = T> + '_ {
         self.slide(now);

@@ -96,7 +96,6 @@ impl Suite {
     }
 
     /// Bytes that sealing adds to an RTP packet.
-    #[cfg(test)]
     pub fn rtp_overhead(self) -> usize {
         match self {
             Suite::AesCm128Sha1_80 => cipher::CM_TAG,
@@ -245,6 +244,11 @@ impl Stream {
         Ok(())
     }
 
+    /// Bytes that sealing adds to an RTP packet.
+    pub fn rtp_overhead(&self) -> usize {
+        self.session.suite.rtp_overhead()
+    }
+
     /// Its SSRC.
     pub fn ssrc(&self) -> OwnSsrc {
         self.ssrc
@@ -253,6 +257,7 @@ impl Stream {
 
 /// The session keys that the streams of one sealer share.
 struct Session {
+    suite: Suite,
     rtp: Cipher,
     rtcp: Cipher,
 }
@@ -260,6 +265,7 @@ struct Session {
 impl Session {
     fn new(key: &MasterKey) -> Self {
         Self {
+            suite: key.suite(),
             rtp: Cipher::new(&key.derive(RTP_LABELS)),
             rtcp: Cipher::new(&key.derive(RTCP_LABELS)),
         }

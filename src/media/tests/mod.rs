@@ -2,6 +2,7 @@
 
 mod administration;
 mod backup;
+mod burst;
 pub mod call;
 pub mod client;
 mod cycles;
