@@ -139,12 +139,15 @@ impl Flows {
         };
         let received = batch.receive(&flow.socket);
         // What stopped at an error, such as a client whose port is closed, may have more.
-        let is_empty = matches!(&received, Err(error) if error.kind() == io::ErrorKind::WouldBlock);
+        let is_empty = match &received {
+            Ok(more) => !more,
+            Err(error) => error.kind() == io::ErrorKind::WouldBlock,
+        };
         let mut cx = Context::from_waker(&flow.waker);
         if !is_empty || flow.socket.poll_readable(&mut cx) {
             self.ready.again(key);
         }
-        Some(received.map(|()| flow.socket.local()))
+        Some(received.map(|_| flow.socket.local()))
     }
 }
 

@@ -33,17 +33,20 @@ impl Worker {
     pub(super) fn receive(&mut self, index: usize, start: Instant) {
         for _ in 0..BATCHES_PER_TURN {
             let socket = &self.sockets[index];
-            match self.batch.receive(socket) {
-                Ok(()) => {}
+            let more = match self.batch.receive(socket) {
+                Ok(more) => more,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(_) => {
                     self.tally.receive_errors += 1;
                     return;
                 }
-            }
+            };
             let now = Instant::now();
             let local = socket.local();
             self.take_batch(local, now);
+            if !more {
+                return;
+            }
             if now.saturating_duration_since(start) >= TURN_TIME_MAX {
                 break;
             }

@@ -216,8 +216,9 @@ impl Batch {
         }
     }
 
-    /// Takes what the kernel has, without waiting. An empty batch follows `WouldBlock`.
-    pub(super) fn receive(&mut self, socket: &Socket) -> io::Result<()> {
+    /// Takes what the kernel has, without waiting; whether there may be more. An empty batch
+    /// follows `WouldBlock`.
+    pub(super) fn receive(&mut self, socket: &Socket) -> io::Result<bool> {
         self.filled = 0;
         let mut chunks = self.buffer.chunks_exact_mut(BUFFER_BYTES);
         let mut slices: [IoSliceMut<'_>; BUFFERS] =
@@ -227,7 +228,15 @@ impl Batch {
             let io = UdpSockRef::from(&socket.io);
             socket.state.recv(io, &mut slices, metas)
         })?;
-        Ok(())
+        let more = self.filled == BUFFERS;
+        if !more {
+            // The kernel has no more, and tells of what comes next: there is no need to ask once
+            // again and be refused.
+            let _ = socket.io.try_io(Interest::READABLE, || {
+                Err::<(), _>(io::ErrorKind::WouldBlock.into())
+            });
+        }
+        Ok(more)
     }
 
     /// The datagrams with their senders, in the order of arrival.
