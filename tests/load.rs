@@ -4,87 +4,12 @@
     reason = "a test of two processes waits for them by the clock"
 )]
 
-use std::net::{TcpListener, TcpStream, UdpSocket};
-use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+mod daemon;
 
+use std::process::Command;
+
+use daemon::{Daemon, STELLWERK, free_ports, load, said};
 use serde_json::Value;
-
-const STELLWERK: &str = env!("CARGO_BIN_EXE_stellwerk");
-
-/// For the daemon to start.
-const START_TIME: Duration = Duration::from_secs(20);
-
-/// A daemon; it ends with the test.
-struct Daemon {
-    process: Child,
-    port: u16,
-}
-
-/// The first of three ports in a row that are free: below those of outgoing connections, and at
-/// another place in each test.
-fn free_ports(start: u16) -> u16 {
-    let all = |port: &u16| {
-        let bound = (*port..*port + 3).map(|port| {
-            let tcp = TcpListener::bind(("127.0.0.1", port));
-            tcp.and_then(|_| UdpSocket::bind(("127.0.0.1", port)))
-        });
-        bound.into_iter().all(|bound| bound.is_ok())
-    };
-    let found = (start..start + 900).step_by(3).find(all);
-    found.expect("three free ports")
-}
-
-impl Daemon {
-    fn start(first_port: u16) -> Self {
-        let port = free_ports(first_port);
-        let process = Command::new(STELLWERK)
-            .args(["serve", "--dev", "--workers", "1"])
-            .args(["--http", &format!("127.0.0.1:{port}")])
-            .args(["--metrics", &format!("127.0.0.1:{}", port + 1)])
-            .args(["--media-port", &(port + 2).to_string()])
-            .env_clear()
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("the program starts");
-        let daemon = Self { process, port };
-        let late = Instant::now() + START_TIME;
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(Instant::now() < late, "the daemon does not listen");
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        daemon
-    }
-
-    fn load(&self, arguments: &str) -> Command {
-        let mut load = load(self.port, arguments);
-        load.args(["--pid", &self.process.id().to_string()]);
-        load
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-fn load(port: u16, arguments: &str) -> Command {
-    let mut load = Command::new(STELLWERK);
-    load.args(["load", "--dev", "--url", &format!("ws://127.0.0.1:{port}")])
-        .args(arguments.split_whitespace())
-        .env_clear()
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    load
-}
-
-fn said(output: &Output) -> (Value, String) {
-    let report = serde_json::from_slice(&output.stdout).unwrap_or_default();
-    (report, String::from_utf8_lossy(&output.stderr).into_owned())
-}
 
 #[test]
 fn one_publisher_is_seen_by_three_in_its_best_layer_without_loss() {
@@ -140,6 +65,51 @@ fn others_join_in_the_places_of_those_who_leave() {
     let connected = report["joins"]["connected_ms"]["count"].as_u64();
     assert!(connected >= Some(22), "{report}");
     assert!(progress.contains("6/6 joined"), "{progress}");
+}
+
+#[test]
+fn a_ramp_adds_people_and_writes_a_page() {
+    let daemon = Daemon::start(26_000);
+    let page = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("load.html");
+    let ramp = "--preset ramp --join-rate 4 --subscribers 12 --duration 6s --json";
+    let mut load = daemon.load(ramp);
+    let output = load.arg("--html").arg(&page).output().expect("it runs");
+    let (report, progress) = said(&output);
+    assert!(output.status.success(), "{report} {progress}");
+    // Twelve are no limit, unless the machine stands still.
+    assert_eq!(report["ramp"]["participants"], 13, "{report}");
+    assert_eq!(report["ramp"]["limit"], Value::Null, "{report}");
+    assert!(
+        progress.contains("/13 joined") && !progress.contains(" 1 s  13/13"),
+        "{progress}"
+    );
+    let page = std::fs::read_to_string(page).expect("a page");
+    assert_eq!(page.matches("<svg").count(), 6);
+    for chart in ["Packets per second", "Pictures by layer", "Memory, in"] {
+        assert!(page.contains(chart), "{chart}");
+    }
+    // Nothing is fetched when it is looked at.
+    assert!(!page.contains("http") && !page.contains("<script"));
+}
+
+#[test]
+fn the_floor_carries_the_same_load_without_a_server() {
+    let call = "--floor --publishers 2 --subscribers 1 --warmup 1s --duration 2s --loss-max 0";
+    let mut floor = Command::new(STELLWERK);
+    floor.arg("load").args(call.split_whitespace());
+    let output = floor.arg("--json").output().expect("it runs");
+    let (report, progress) = said(&output);
+    assert!(output.status.success(), "{report} {progress}");
+    assert_eq!(report["joins"]["count"], 3);
+    assert_eq!(report["ciphers"][0], "aead_aes_256_gcm");
+    assert_eq!(report["packets"]["unopened"], 0, "{report}");
+    let second = &report["seconds"][0];
+    assert_eq!(second["layers"]["f"], 4, "{report}");
+    // In a second four pictures of 30 frames of six packets, and four voices of 50.
+    let received = second["received"].as_u64().unwrap_or_default();
+    assert!((700..1100).contains(&received), "{report}");
+    assert!(report["floor"]["cpu_us_per_packet"].as_f64() > Some(0.0));
+    assert_eq!(report.get("server"), None);
 }
 
 #[test]

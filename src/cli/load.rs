@@ -1,12 +1,13 @@
 //! `load`: many clients at once, against a server to be sized.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
 use stellwerk::config;
 use stellwerk::load::plan::DURATION_MAX;
-use stellwerk::load::{self, Pacing, Plan, Preset, Report, Server, Shape};
+use stellwerk::load::{self, Pacing, Plan, Preset, Progress, Report, Server, Shape};
 
 use super::Failure;
 use super::token::Signer;
@@ -35,16 +36,21 @@ pub struct Load {
     /// Participants of each room that only receive [default: 1].
     #[arg(long, value_name = "N")]
     subscribers: Option<usize>,
-    /// How many join in a second.
-    #[arg(long, value_name = "N", default_value = "50", value_parser = rate(1))]
-    join_rate: u32,
+    /// How many join in a second [default: 50, of the preset ramp 10].
+    #[arg(long, value_name = "N", value_parser = rate(1))]
+    join_rate: Option<u32>,
     /// How many leave in each second that is measured, and others join in their places
     /// [default: 0].
     #[arg(long, value_name = "N", value_parser = rate(0))]
     churn: Option<u32>,
-    /// How long to measure once all have joined: "30s", "10m".
-    #[arg(long, default_value = "30s", value_parser = duration)]
-    duration: Duration,
+    /// How long to wait once all have joined: a server that raises what it sends by and by is
+    /// measured when it has. Nothing with the preset ramp.
+    #[arg(long, default_value = "0s", value_parser = wait)]
+    warmup: Duration,
+    /// How long to measure once all have joined, or with the preset ramp at most: "90s"
+    /// [default: 30s, of the preset ramp 10m].
+    #[arg(long, value_parser = duration)]
+    duration: Option<Duration>,
     /// How the packets of a frame are spread in time.
     #[arg(long, value_enum, default_value = "chromium")]
     pacing: Pacing,
@@ -54,9 +60,16 @@ pub struct Load {
     /// Fail if more than this share of the packets is lost, in percent.
     #[arg(long, value_name = "PERCENT", value_parser = percent)]
     loss_max: Option<f64>,
+    /// Load no server, but the least that every server has to do: open, seal, send. What it costs
+    /// here is the floor beside which servers are to be seen.
+    #[arg(long, conflicts_with_all = ["url", "pid", "churn"])]
+    floor: bool,
     /// Print the report as JSON.
     #[arg(long)]
     json: bool,
+    /// Write the report as a page of HTML with charts, too.
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
 }
 
 impl Load {
@@ -66,30 +79,48 @@ impl Load {
         if let Some(problem) = shape.problem() {
             return Err(Failure::Usage(problem));
         }
-        let keys = self.signer.keys()?;
-        let (key, secret) = self.signer.choose(&keys)?;
-        let server = Server {
-            url: self.url.clone(),
-            key: key.to_owned(),
-            secret: secret.clone(),
-        };
+        if self.floor && self.preset == Some(Preset::Ramp) {
+            let problem = "the floor carries a shape, and has no limit to look for: give another";
+            return Err(Failure::Usage(format!("{problem} --preset")));
+        }
+        let usual = self.preset.unwrap_or(Preset::Conference);
         let plan = Plan {
             shape,
-            join_rate: self.join_rate,
-            duration: self.duration,
-            churn: self.churn.unwrap_or(self.preset.map_or(0, Preset::churn)),
+            join_rate: self.join_rate.unwrap_or(usual.join_rate()),
+            warmup: self.warmup,
+            duration: self.duration.unwrap_or(usual.duration()),
+            churn: self.churn.unwrap_or(usual.churn()),
+            ramp: usual == Preset::Ramp,
             pacing: self.pacing,
             pid: self.pid,
         };
         // Two descriptors for each participant; what the host doesn't allow shows as failed joins.
         let _ = rlimit::increase_nofile_limit(u64::MAX);
-        let report = load::run(plan, server, |progress| eprintln!("{progress}"));
+        let tell = |progress: &Progress<'_>| eprintln!("{progress}");
+        let report = match self.floor {
+            true => load::run_floor(plan, tell),
+            false => load::run(plan, self.server()?, tell),
+        };
         let report = report.map_err(Failure::Run)?;
+        if let Some(path) = &self.html {
+            std::fs::write(path, report.html())
+                .map_err(|error| Failure::Run(format!("{}: {error}", path.display())))?;
+        }
         super::print(&match self.json {
             true => format!("{}\n", report.json()),
             false => report.text(),
         });
         Ok(self.judge(&report))
+    }
+
+    fn server(&self) -> Result<Server, Failure> {
+        let keys = self.signer.keys()?;
+        let (key, secret) = self.signer.choose(&keys)?;
+        Ok(Server {
+            url: self.url.clone(),
+            key: key.to_owned(),
+            secret: secret.clone(),
+        })
     }
 
     fn shape(&self) -> Shape {
@@ -130,6 +161,14 @@ fn duration(text: &str) -> Result<Duration, String> {
         Duration::ZERO => Err("measure for a while".to_owned()),
         long if long > DURATION_MAX => Err("a day is the longest".to_owned()),
         duration => Ok(duration),
+    }
+}
+
+fn wait(text: &str) -> Result<Duration, String> {
+    let wait = config::duration(text)?;
+    match wait > DURATION_MAX {
+        true => Err("a day is the longest".to_owned()),
+        false => Ok(wait),
     }
 }
 

@@ -57,8 +57,8 @@ pub enum Event {
     Step(Part, Step, Instant),
     /// Somebody can't go on.
     Failed(Part, &'static str),
-    /// A second has passed.
-    Second(Second),
+    /// A second has passed; whether it counts.
+    Second(Second, bool),
     /// All is over; this is what came of it.
     Done(Box<Outcome>),
 }
@@ -259,7 +259,8 @@ impl Engine {
                 "its socket can't be listened to",
             ));
         }
-        self.ports.extend(transport.port());
+        self.ports
+            .extend(transport.local().map(|local| local.port()));
     }
 
     /// Sends what is due.
@@ -401,7 +402,7 @@ impl Engine {
         if self.measuring {
             self.seconds.push(second.clone());
         }
-        self.tell(Event::Second(second));
+        self.tell(Event::Second(second, self.measuring));
     }
 
     /// Sums up and tells.

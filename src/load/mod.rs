@@ -23,16 +23,19 @@
 mod address;
 mod clock;
 mod engine;
+mod floor;
 mod histogram;
 mod incoming;
 mod joins;
 mod outgoing;
 pub mod pacing;
+mod page;
 mod participant;
 mod picture;
 pub mod plan;
 mod process;
 mod publisher;
+mod ramp;
 pub mod report;
 mod run;
 mod sdp;
@@ -43,6 +46,7 @@ mod tally;
 mod transport;
 mod udp;
 
+pub use floor::run as run_floor;
 pub use pacing::Pacing;
 pub use plan::{Plan, Preset, Shape};
 pub use report::{Progress, Report};

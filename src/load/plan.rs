@@ -21,6 +21,9 @@ pub enum Preset {
     Rooms,
     /// 20 rooms of 10, of whom one publishes; each second 20 leave and others join.
     Churn,
+    /// One room with one publisher; subscribers join, 10 in a second and 2000 at most, until the
+    /// server is at its limit.
+    Ramp,
 }
 
 /// How many of each.
@@ -41,10 +44,14 @@ pub struct Plan {
     pub shape: Shape,
     /// How many join in a second.
     pub join_rate: u32,
-    /// How long to measure, once everybody has joined.
+    /// How long to wait once everybody has joined.
+    pub warmup: Duration,
+    /// How long to measure after it.
     pub duration: Duration,
     /// How many leave in each second of it, and others join in their places.
     pub churn: u32,
+    /// Whether it is measured while people join, up to the limit of the server.
+    pub ramp: bool,
     /// How publishers send.
     pub pacing: Pacing,
     /// The server, if it runs on this host.
@@ -74,6 +81,7 @@ impl Preset {
             Self::Webinar => (1, 1, 60),
             Self::Rooms => (25, 3, 0),
             Self::Churn => (20, 1, 9),
+            Self::Ramp => (1, 1, 2000),
         };
         Shape {
             rooms,
@@ -86,7 +94,23 @@ impl Preset {
     pub fn churn(self) -> u32 {
         match self {
             Self::Churn => 20,
-            Self::Conference | Self::Webinar | Self::Rooms => 0,
+            Self::Conference | Self::Webinar | Self::Rooms | Self::Ramp => 0,
+        }
+    }
+
+    /// How many join in a second.
+    pub fn join_rate(self) -> u32 {
+        match self {
+            Self::Ramp => 10,
+            Self::Conference | Self::Webinar | Self::Rooms | Self::Churn => 50,
+        }
+    }
+
+    /// How long to measure.
+    pub fn duration(self) -> Duration {
+        match self {
+            Self::Ramp => Duration::from_secs(600),
+            Self::Conference | Self::Webinar | Self::Rooms | Self::Churn => Duration::from_secs(30),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Units of CPU time in /proc: it has been a hundredth of a second on every Linux for decades.
@@ -46,7 +47,18 @@ fn rss(status: &str) -> Option<u64> {
 
 /// CPU time of the calling thread, to the nanosecond.
 pub fn thread_cpu() -> Option<Duration> {
-    let text = fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+    cpu_of(Path::new("/proc/thread-self"))
+}
+
+/// Where others read of the calling thread.
+pub fn thread() -> Option<PathBuf> {
+    let thread = fs::read_link("/proc/thread-self").ok()?;
+    Some(Path::new("/proc").join(thread))
+}
+
+/// CPU time of a thread, to the nanosecond.
+pub fn cpu_of(thread: &Path) -> Option<Duration> {
+    let text = fs::read_to_string(thread.join("schedstat")).ok()?;
     let nanos = text.split(' ').next()?.parse().ok()?;
     Some(Duration::from_nanos(nanos))
 }

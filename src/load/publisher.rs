@@ -37,6 +37,12 @@ pub struct Mids {
     pub video: String,
 }
 
+/// The last byte of the SSRC of the best layer.
+const BEST: u32 = 3;
+
+/// And of the voice.
+const VOICE: u32 = 4;
+
 /// What was sent, and how punctual.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Sent {
@@ -87,7 +93,7 @@ impl Publisher {
         // Nobody else in the room uses them: they hold the number of the participant. Numbers
         // begin in the lower half, as receivers guess the rollover counter from the first.
         let mut numbers = |at: u32| ((number + 1) << 8 | at, random.u16(..0x8000));
-        let [q, h, f, voice] = [1, 2, 3, 4].map(&mut numbers);
+        let [q, h, f, voice] = [1, 2, BEST, VOICE].map(&mut numbers);
         let mut stream = |layer: usize, numbers| {
             let rid = Some(LAYERS[layer].rid);
             Outgoing::new(Kind::Video, &mids.video, rid, numbers, sealer)
@@ -249,6 +255,16 @@ impl Publisher {
                 stream.note_known();
             }
         }
+    }
+}
+
+/// Of the streams of a publisher those that others are to hear: whether it is the voice, and
+/// nothing for a smaller layer than the best.
+pub fn is_best(ssrc: u32) -> Option<bool> {
+    match ssrc & 0xff {
+        BEST => Some(false),
+        VOICE => Some(true),
+        _ => None,
     }
 }
 

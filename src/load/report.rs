@@ -8,9 +8,11 @@ use serde_json::{Map, Value, json};
 use super::engine::{Outcome, Own};
 use super::histogram::Histogram;
 use super::joins::Joins;
+use super::page;
 use super::picture::LAYERS;
 use super::plan::Plan;
 use super::process::Usage;
+use super::ramp::Ramp;
 use super::tally::Second;
 
 /// So much of its time may the media thread work before its figures are doubted.
@@ -47,6 +49,12 @@ pub struct Report {
     pub outcome: Outcome,
     /// What the server used meanwhile, if its process was named: CPU time, and memory in the end.
     pub server: Option<Usage>,
+    /// CPU time of the floor, if it stood in for a server.
+    pub floor: Option<Duration>,
+    /// What its process had used at the beginning, and after each second.
+    pub usages: Vec<Usage>,
+    /// How many it carries, if that was looked for.
+    pub ramp: Option<Ramp>,
 }
 
 impl fmt::Display for Progress<'_> {
@@ -157,6 +165,7 @@ impl Report {
                 "pacing": plan.pacing.word(),
                 "join_rate": plan.join_rate,
                 "churn": plan.churn,
+                "warmup_s": plan.warmup.as_secs_f64(),
                 "duration_s": plan.duration.as_secs_f64(),
             },
             "joins": {
@@ -207,7 +216,25 @@ impl Report {
                 "rss_bytes": usage.rss_bytes,
             });
         }
+        if let Some(cpu) = self.floor {
+            report["floor"] = json!({
+                "cpu_s": cpu.as_secs_f64(),
+                "cpu_us_per_packet": self.per_packet(cpu),
+            });
+        }
+        if let Some(ramp) = &self.ramp {
+            report["ramp"] = json!({
+                "participants": ramp.participants,
+                "received_per_s": ramp.received,
+                "limit": ramp.limit,
+            });
+        }
         report
+    }
+
+    /// As one page of HTML.
+    pub fn html(&self) -> String {
+        page::html(self)
     }
 
     /// As a table.
@@ -274,12 +301,33 @@ impl Report {
                 usage.rss_bytes as f64 / 1e6
             )?;
         }
+        if let Some(cpu) = self.floor {
+            let cpu = self.per_packet(cpu);
+            writeln!(out, "floor          {cpu:.2} us CPU per packet received")?;
+        }
         writeln!(
             out,
             "load           {:.2} us CPU per packet received  {:.0} % of a core",
             self.per_packet(outcome.own.cpu),
             self.busy() * 100.0
         )?;
+        if let Some(ramp) = &self.ramp {
+            let Ramp {
+                participants,
+                received,
+                ..
+            } = ramp;
+            writeln!(
+                out,
+                "carried        {participants} participants, {received} packets/s received"
+            )?;
+            let limit = ramp.limit.as_deref();
+            writeln!(
+                out,
+                "  limit        {}",
+                limit.unwrap_or("not reached: give more people or time")
+            )?;
+        }
         for reason in self.saturation() {
             writeln!(
                 out,
@@ -357,6 +405,8 @@ mod tests {
                 shape: Preset::Webinar.shape(),
                 join_rate: 50,
                 churn: 0,
+                ramp: false,
+                warmup: Duration::ZERO,
                 duration: Duration::from_secs(10),
                 pacing: Pacing::Burst,
                 pid: Some(7),
@@ -367,6 +417,9 @@ mod tests {
                 cpu: Duration::from_secs(2),
                 rss_bytes: 1 << 20,
             }),
+            floor: None,
+            usages: Vec::new(),
+            ramp: None,
         }
     }
 
@@ -388,6 +441,25 @@ mod tests {
             text.contains("4.00 us CPU per packet") && !text.contains("SATURATED"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn a_ramp_tells_how_far_it_went() {
+        let mut report = report();
+        assert_eq!(report.json().get("ramp"), None);
+        let mut ramp = Ramp {
+            participants: 240,
+            received: 55_000,
+            ..Ramp::default()
+        };
+        report.ramp = Some(ramp.clone());
+        assert!(
+            report.text().contains("240 participants") && report.text().contains("not reached")
+        );
+        ramp.limit = Some("one <b> too many".to_owned());
+        report.ramp = Some(ramp);
+        assert_eq!(report.json()["ramp"]["limit"], "one <b> too many");
+        assert!(report.html().contains("one &lt;b> too many"));
     }
 
     #[test]

@@ -14,19 +14,23 @@ use super::clock::Clock;
 use super::engine::{Engine, Event, Order, Outcome};
 use super::joins::Joins;
 use super::plan::{Part, Plan};
-use super::process;
+use super::process::{self, Usage};
+use super::ramp::Ramp;
 use super::report::{Progress, Report};
 use super::signalling::{JOIN_TIME, Session};
 use crate::config::Secret;
 use crate::signal::grant::Grant;
 
-const SECOND: Duration = Duration::from_secs(1);
+pub(super) const SECOND: Duration = Duration::from_secs(1);
+
+/// Who is there before a ramp: a publisher, and somebody to see that it is heard.
+const RAMP_START: usize = 2;
 
 /// For everybody to take leave.
 const LEAVE_TIME: Duration = Duration::from_secs(3);
 
 /// Events of the engine that may wait.
-const EVENTS_MAX: usize = 1024;
+pub(super) const EVENTS_MAX: usize = 1024;
 
 /// How long a token is good beyond the run.
 const TOKEN_SLACK: Duration = Duration::from_secs(3600);
@@ -73,9 +77,12 @@ pub fn run(
         over: Vec::new(),
         sessions: JoinSet::new(),
         joins: Joins::default(),
-        life: plan.duration + SECOND * (count as u32 / plan.join_rate) + TOKEN_SLACK,
+        life: plan.warmup + plan.duration + SECOND * (count as u32 / plan.join_rate) + TOKEN_SLACK,
         count,
-        measuring: false,
+        ramp: Ramp::default(),
+        ramps: plan.ramp,
+        pid: plan.pid,
+        usages: Vec::new(),
         outcome: None,
         start: clock.now(),
     };
@@ -101,7 +108,12 @@ struct Call {
     /// Of tokens.
     life: Duration,
     count: usize,
-    measuring: bool,
+    /// Where it goes, if that is what is looked for.
+    ramp: Ramp,
+    ramps: bool,
+    pid: Option<u32>,
+    /// What the server's process had used at the beginning, and after each second.
+    usages: Vec<Usage>,
     outcome: Option<Box<Outcome>>,
     start: Instant,
 }
@@ -112,12 +124,10 @@ impl Call {
         plan: Plan,
         progress: &mut impl FnMut(&Progress<'_>),
     ) -> Result<Report, String> {
-        let mut next = self.clock.now();
-        for part in plan.shape.parts() {
-            self.join(part);
-            next += SECOND / plan.join_rate;
-            self.until(next, progress, |_| false).await;
-        }
+        let mut parts: Vec<_> = plan.shape.parts().collect();
+        let at_first = if plan.ramp { RAMP_START } else { parts.len() };
+        let later = parts.split_off(at_first.min(parts.len()));
+        self.enter(parts, plan.join_rate, progress).await;
         let late = self.clock.now() + JOIN_TIME;
         self.until(late, progress, |call| call.joins.are_settled())
             .await;
@@ -128,14 +138,24 @@ impl Call {
             let reason = self.joins.reasons.keys().next();
             return Err(reason.cloned().unwrap_or_default());
         }
+        if !plan.ramp {
+            let warm = self.clock.now() + plan.warmup;
+            self.until(warm, progress, |_| false).await;
+        }
         self.tell(Order::Measure);
-        self.measuring = true;
-        let usage = || plan.pid.and_then(process::usage);
-        let before = usage();
+        self.usages.extend(plan.pid.and_then(process::usage));
         let end = self.clock.now() + plan.duration;
-        self.churn(plan.churn, end, progress).await;
-        self.joins.give_up(end - JOIN_TIME, &silent);
-        let server = before.zip(usage()).map(|(before, mut after)| {
+        if plan.ramp {
+            self.enter(later, plan.join_rate, progress).await;
+            self.until(end, progress, |call| call.ramp.is_over()).await;
+        } else {
+            self.churn(plan.churn, end, progress).await;
+        }
+        let late = self.clock.now() - JOIN_TIME;
+        self.joins.give_up(late, &silent);
+        let before = self.usages.first().copied();
+        let after = plan.pid.and_then(process::usage);
+        let server = before.zip(after).map(|(before, mut after)| {
             after.cpu = after.cpu.saturating_sub(before.cpu);
             after
         });
@@ -146,16 +166,37 @@ impl Call {
         let outcome = self.outcome.take().ok_or("the media thread has ended")?;
         self.leave().await;
         Ok(Report {
-            plan,
             joins: self.joins,
             outcome: *outcome,
             server,
+            floor: None,
+            usages: self.usages,
+            ramp: plan.ramp.then_some(self.ramp),
+            plan,
         })
     }
 
     fn tell(&self, order: Order) {
         // A thread that has ended is seen by what it doesn't say.
         let _ = self.order.send(order);
+    }
+
+    /// These join, so many in a second, unless the limit is reached before.
+    async fn enter(
+        &mut self,
+        parts: Vec<Part>,
+        rate: u32,
+        progress: &mut impl FnMut(&Progress<'_>),
+    ) {
+        let mut next = self.clock.now();
+        for part in parts {
+            if self.ramp.is_over() {
+                return;
+            }
+            self.join(part);
+            next += SECOND / rate;
+            self.until(next, progress, |call| call.ramp.is_over()).await;
+        }
     }
 
     /// Goes on until `end`, while so many leave each second.
@@ -225,14 +266,23 @@ impl Call {
         match event {
             Event::Step(part, step, at) => self.joins.note(part, step, at),
             Event::Failed(part, reason) => self.joins.fail(part, reason),
-            Event::Second(second) => progress(&Progress {
-                time: self.clock.now().saturating_duration_since(self.start),
-                second: &second,
-                joined: self.joins.joined(),
-                failures: self.joins.failures,
-                all: self.count,
-                measuring: self.measuring,
-            }),
+            Event::Second(second, measuring) => {
+                let joined = self.joins.joined();
+                if measuring && self.ramps {
+                    self.ramp.note(joined, &second);
+                }
+                if measuring {
+                    self.usages.extend(self.pid.and_then(process::usage));
+                }
+                progress(&Progress {
+                    time: self.clock.now().saturating_duration_since(self.start),
+                    second: &second,
+                    joined,
+                    failures: self.joins.failures,
+                    all: self.count,
+                    measuring,
+                });
+            }
             Event::Done(outcome) => self.outcome = Some(outcome),
         }
     }

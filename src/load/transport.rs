@@ -51,6 +51,18 @@ impl Transport {
         }
     }
 
+    /// Connected to `destination` under keys that both sides have already.
+    pub fn fixed(now: Instant, destination: SocketAddr, keys: Keying) -> io::Result<Self> {
+        Ok(Self {
+            socket: Some(Socket::toward(destination)?),
+            destination: Some(destination),
+            connected: true,
+            slot: KeySlot::holding(keys),
+            wake: now + NEVER,
+            ..Self::new(now)
+        })
+    }
+
     /// What offers say of it.
     pub fn credentials(&mut self) -> Credentials {
         let api = self.rtc.direct_api();
@@ -104,9 +116,9 @@ impl Transport {
         self.socket.is_some()
     }
 
-    /// The port of that socket.
-    pub fn port(&self) -> Option<u16> {
-        self.socket.as_ref().map(|socket| socket.local().port())
+    /// The address of that socket.
+    pub fn local(&self) -> Option<SocketAddr> {
+        self.socket.as_ref().map(Socket::local)
     }
 
     /// Has `registry` tell under `token` when something comes.
@@ -187,6 +199,9 @@ impl Transport {
         self.wake += IDLE;
     }
 }
+
+/// Nothing is due on a connection that was not made.
+const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// A connection that has ended is looked at so rarely.
 const IDLE: Duration = Duration::from_secs(1);

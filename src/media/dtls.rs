@@ -46,6 +46,14 @@ pub fn capture<T>(build: impl FnOnce() -> T) -> (T, KeySlot) {
 pub struct KeySlot(Receiver<Keying>);
 
 impl KeySlot {
+    /// With keys that no handshake has agreed on: for both ends of a measurement in one process.
+    pub fn holding(keys: Keying) -> Self {
+        let (sender, slot) = sync_channel(1);
+        // There is room for one.
+        let _ = sender.try_send(keys);
+        Self(slot)
+    }
+
     /// The keys, if they are there and were not taken before.
     pub fn take(&mut self) -> Option<Keying> {
         self.0.try_recv().ok()
