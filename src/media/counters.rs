@@ -300,7 +300,7 @@ pub struct Counters {
     pub join_seconds: Histogram,
     /// Subscription to the first packet forwarded on it.
     pub first_packet_seconds: Histogram,
-    /// How long packets waited for the end of their frame, once for each subscriber of the track.
+    /// How long packets waited for the end of their frame, once for each copy.
     pub hold_seconds: Histogram,
     /// Round trip to a subscriber, each time a sender report goes.
     pub round_trip_seconds: Histogram,

@@ -294,8 +294,8 @@ impl Leg {
         }
     }
 
-    /// Sends packets of one stream of a track on, as far as its subscription takes them. `streams`
-    /// are those of its encoding.
+    /// Sends packets of one stream of a track on, as far as its subscription takes them; which
+    /// stream it is sent now, if any. `streams` are those of its encoding.
     pub fn forward(
         &mut self,
         slot: u32,
@@ -303,18 +303,15 @@ impl Leg {
         streams: &[Stream],
         now: Instant,
         counters: &mut Counters,
-    ) {
-        let Some(subscription) = self.subscriptions.get_mut(slot as usize) else {
-            return;
-        };
-        let Some(outgoing) = &mut subscription.outgoing else {
-            return;
-        };
+    ) -> Option<Layer> {
+        let subscription = self.subscriptions.get_mut(slot as usize)?;
+        let outgoing = subscription.outgoing.as_mut()?;
         if self.crypto.is_none() || self.path.is_none() || outgoing.held {
-            return;
+            return None;
         }
         if subscription.kind == Kind::Audio && subscription.settings.disabled {
-            return outgoing.rewrite.pause();
+            outgoing.rewrite.pause();
+            return None;
         }
         let twcc = (subscription.kind == Kind::Video)
             .then_some(self.codecs.twcc)
@@ -336,9 +333,7 @@ impl Leg {
                 counters.drop(Dropped::Late);
                 continue;
             };
-            let Some(seal) = &mut outgoing.seal else {
-                return;
-            };
+            let seal = outgoing.seal.as_mut()?;
             if outgoing.packets == 0 {
                 let waited = now.saturating_duration_since(subscription.since);
                 counters.first_packet_seconds.observe(waited, 1);
@@ -357,6 +352,7 @@ impl Leg {
             };
             self.wire.send(&plan, seal, now, counters);
         }
+        outgoing.layers.current()
     }
 
     /// What was sent under a number that the client reports missing.

@@ -91,6 +91,7 @@ impl Room {
         track.encodings[number].subscribers.push(Subscriber {
             participant: slot,
             subscription,
+            current: None,
         });
         true
     }
