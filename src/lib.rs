@@ -44,6 +44,8 @@
 //! 3. `media/peer.rs` has str0m open it; `media/forwarding.rs` makes a `media/packet.rs` of it,
 //!    whose frame a file of `media/codec/` reads; `media/payload_type.rs` says which.
 //! 4. `media/track.rs` notes layer, rate and clock; `media/retransmit.rs` keeps it for NACKs.
+//!    `media/burst.rs` keeps it until its frame is complete, and takes the frame to one subscriber
+//!    after the other.
 //! 5. For every subscription `media/layers.rs` says whether it goes out, and `media/rewrite.rs`
 //!    under which numbers (inside the payload: `media/codec/vp8.rs`; in the extension that
 //!    describes AV1: `media/codec/dependency.rs`).
@@ -100,6 +102,8 @@
 //! | too many or too few key frames | `media/keyframe.rs` |
 //! | a fault that ended one stay | `media/shard.rs` (contains panics) |
 //! | sound and picture drift apart | `media/ntp.rs` |
+//! | a packet costs far more than the floor | `media/burst.rs`, `worker/mod.rs`, `load/floor.rs` |
+//! | frames come late, or in pieces | `media/burst.rs` |
 //! | delay or loss under load | `worker/mod.rs` (the bounds of a turn), `worker/udp.rs` |
 //! | figures of `stellwerk load` that can't be right | `load/engine.rs`, `load/incoming.rs` |
 //! | a room on the wrong worker, 503 | `directory.rs` |

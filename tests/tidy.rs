@@ -112,6 +112,7 @@ const HOT_PATH: &[&str] = &[
     "media/forwarding.rs",
     "media/packet.rs",
     "media/track.rs",
+    "media/burst.rs",
     "media/codec/mod.rs",
     "media/codec/vp8.rs",
     "media/codec/vp9.rs",
