@@ -66,7 +66,11 @@ fn measure(preset: &str, pacing: &str, warmup: &str, repeats: usize) {
     let call = format!("--preset {preset} --pacing {pacing} --duration {DURATION} --json");
     let mut pairs = Vec::new();
     let mut delays = Vec::new();
-    for repeat in 0..repeats {
+    let mut left_out = 0;
+    for repeat in 0..2 * repeats {
+        if pairs.len() == repeats {
+            break;
+        }
         let start = || Daemon::start(18_000 + 30 * repeat as u16);
         let daemon = on(0, start);
         let run = || daemon.load(&format!("{call} --warmup {warmup}")).output();
@@ -77,10 +81,20 @@ fn measure(preset: &str, pacing: &str, warmup: &str, repeats: usize) {
         floor.args(["load", "--floor", "--warmup", "1s"]);
         let floor = floor.args(call.split(' ')).output();
         let floor = read(&floor.expect("it runs"));
+        let (Some(load), Some(floor)) = (load, floor) else {
+            left_out += 1;
+            continue;
+        };
         delays.push(load["delay_ms"]["p99"].as_f64().unwrap_or(f64::NAN));
         let cost = |report: &Value, of: &str| report[of]["cpu_us_per_packet"].as_f64();
         let pair = cost(&load, "server").zip(cost(&floor, "floor"));
         pairs.push(pair.expect("both are measured"));
+    }
+    if left_out > 0 {
+        println!("{preset:10} {pacing:8}  {left_out} left out: the machine stood still");
+    }
+    if pairs.is_empty() {
+        return;
     }
     let server = spread(pairs.iter().map(|(server, _)| *server).collect());
     let floor = spread(pairs.iter().map(|(_, floor)| *floor).collect());
@@ -109,11 +123,14 @@ fn on<T: Send>(side: usize, work: impl FnOnce() -> T + Send) -> T {
 }
 
 /// The report, if it says what it should: all joined, nothing lost, nobody at less than 30 frames
-/// per second of the best layer.
-fn read(output: &std::process::Output) -> Value {
+/// per second of the best layer. Nothing if the load tester was at its limit: on a shared machine
+/// its core is taken away now and then.
+fn read(output: &std::process::Output) -> Option<Value> {
     let (report, progress) = said(output);
     assert!(output.status.success(), "{report} {progress}");
-    assert_eq!(report["load"]["saturated"], false, "{report}");
+    if report["load"]["saturated"] != false {
+        return None;
+    }
     let layers = &report["seconds"][0]["layers"];
     let smaller = ["q", "h", "none"].map(|layer| layers[layer].as_u64());
     assert_eq!(smaller, [Some(0); 3], "not all in the best layer: {report}");
@@ -122,7 +139,7 @@ fn read(output: &std::process::Output) -> Value {
     let all = heard * count("rooms") * PACKETS * count("duration_s");
     let received = report["packets"]["received"].as_f64().unwrap_or_default();
     assert!(received > 0.97 * all, "{received} of {all}: {report}");
-    report
+    Some(report)
 }
 
 fn spread(mut values: Vec<f64>) -> [f64; 3] {
