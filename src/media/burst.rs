@@ -1,10 +1,9 @@
 //! Packets of a frame go to a subscriber together. Between steps 4 and 5 of the hot path.
 //!
-//! A browser spaces the packets of a frame by some 50 us (`docs/performance.md`), so the worker
-//! mostly wakes for each of them. To send them on one by one would cost a call to the kernel for
-//! each of them and subscriber, and a walk over all subscribers' memory each time. So a frame waits
-//! for its last packet, but no longer than [`HOLD`]; sound, which comes in single packets, doesn't
-//! wait.
+//! A browser spreads the packets of a frame over some tenths of a millisecond, so the worker wakes
+//! several times for one. To send them on one by one would cost a call to the kernel for each of
+//! them and subscriber, and a walk over all subscribers' memory each time. So a frame waits for its
+//! last packet, but no longer than [`HOLD`]; sound, which comes in single packets, doesn't wait.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};

@@ -60,10 +60,10 @@ impl Room {
                 let told = self.feedback(core, slot, connection, contents, now);
                 let participant = &mut self.participants[slot as usize];
                 if let Some(told) = told {
-                    participant.peer_of(connection).opened(now, pair);
+                    let moves = participant.peer_of(connection).opened(now, pair);
                     // Of RTCP str0m wants the reports of publishers, for its own. All else is about
                     // what we send, and most of what subscribers say.
-                    if !told.reports {
+                    if !told.reports && !moves {
                         return;
                     }
                 }

@@ -40,6 +40,11 @@ impl Nomination {
         self.current.map(|(pair, _)| pair)
     }
 
+    /// Whether the path to take is another than before.
+    pub fn has_changed(&self) -> bool {
+        self.changed
+    }
+
     /// The path to take, if it is another than before.
     pub fn take_change(&mut self) -> Option<Pair> {
         std::mem::take(&mut self.changed)

@@ -261,8 +261,10 @@ impl Peer {
     }
 
     /// Something of the client was opened that came on `pair`: RTCP, which is opened elsewhere.
-    pub fn opened(&mut self, now: Instant, pair: Pair) {
+    /// Whether another path is to be taken by that, which [`Peer::drain`] tells.
+    pub fn opened(&mut self, now: Instant, pair: Pair) -> bool {
         self.nomination.opened(pair, now);
+        self.nomination.has_changed()
     }
 
     /// Whether a STUN message was made by someone who knows this peer's password (RFC 8489 section
