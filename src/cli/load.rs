@@ -60,9 +60,9 @@ pub struct Load {
     /// Fail if more than this share of the packets is lost, in percent.
     #[arg(long, value_name = "PERCENT", value_parser = percent)]
     loss_max: Option<f64>,
-    /// Load no server, but the least that every server has to do: open, seal, send. What it costs
+    /// Load no server, but what every server has to do at least: open, seal, send. What it costs
     /// here is the floor beside which servers are to be seen.
-    #[arg(long, conflicts_with_all = ["url", "pid", "churn"])]
+    #[arg(long, conflicts_with_all = ["url", "pid", "churn", "join_rate"])]
     floor: bool,
     /// Print the report as JSON.
     #[arg(long)]

@@ -82,7 +82,6 @@ struct Opened {
 struct Floor {
     clock: Clock,
     socket: Socket,
-    inbox: Inbox,
     seats: Vec<Seat>,
     by_address: HashMap<SocketAddr, usize>,
     opened: Vec<u8>,
@@ -101,7 +100,6 @@ impl Floor {
         Ok(Self {
             clock,
             socket: Socket::toward(SocketAddr::from((Ipv4Addr::LOCALHOST, 9)))?,
-            inbox: Inbox::new(),
             seats: Vec::new(),
             by_address: HashMap::new(),
             opened: Vec::new(),
@@ -149,12 +147,12 @@ impl Floor {
     /// Runs until it is to stop.
     fn run(mut self, stop: &Arc<AtomicBool>) -> io::Result<()> {
         let (mut poll, mut events) = (Poll::new()?, Events::with_capacity(1));
+        let mut inbox = Inbox::new();
         self.socket.register(poll.registry(), Token(0))?;
         while !stop.load(Ordering::Relaxed) {
             let wait = if self.held.is_empty() { SLEEP } else { HOLD };
             // A signal is no error.
             let _ = poll.poll(&mut events, Some(wait));
-            let mut inbox = std::mem::replace(&mut self.inbox, Inbox::empty());
             let mut more = true;
             while more {
                 more = inbox.receive(&self.socket);
@@ -168,7 +166,6 @@ impl Floor {
                     }
                 }
             }
-            self.inbox = inbox;
             self.flush();
         }
         Ok(())

@@ -128,15 +128,6 @@ impl Inbox {
         }
     }
 
-    /// Without room for anything, to stand in for another.
-    pub fn empty() -> Self {
-        Self {
-            buffer: Box::default(),
-            metas: [RecvMeta::default(); BUFFERS],
-            filled: 0,
-        }
-    }
-
     /// Takes what the kernel has for `socket`, without waiting. Whether there may be more.
     pub fn receive(&mut self, socket: &Socket) -> bool {
         let mut chunks = self.buffer.chunks_exact_mut(BUFFER_BYTES);

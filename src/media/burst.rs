@@ -14,22 +14,15 @@ use super::message::Kind;
 use super::packet::{Layer, Packet};
 use super::room::Room;
 use super::shard::{Core, Shard};
-use super::track::Subscriber;
 use super::{PeerKey, RoomKey};
 
 /// Longest wait for the end of a frame. A runtime that keeps its time in milliseconds makes it one
 /// to two.
 pub const HOLD: Duration = Duration::from_micros(500);
 
-/// Most packets that wait: what one call to the kernel takes.
+/// Most packets that wait: what one call to the kernel takes. More come along only if they were
+/// received in the same turn, which is bounded.
 const PACKETS_MAX: usize = 64;
-
-/// Frames of a stream go only to those who are sent it, but for key frames and one in so long:
-/// by these the others see that it lives, which they judge by [`SILENCE`]. With simulcast most
-/// frames are of streams that most subscribers don't get.
-///
-/// [`SILENCE`]: super::layers::SILENCE
-const SHOW_INTERVAL: Duration = Duration::from_millis(100);
 
 /// One stream of a room's track.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,8 +41,6 @@ pub struct Burst {
     packets: Vec<Packet>,
     /// It is to leave at the end of this turn.
     ready: bool,
-    /// When one last went to everybody.
-    shown: Option<Instant>,
 }
 
 /// Which streams have something that waits.
@@ -107,8 +98,6 @@ pub struct FanOut {
     packets: Vec<Packet>,
     /// The subscriber whose turn it is.
     next: usize,
-    /// It goes to everybody, not only to those who are sent this stream.
-    to_all: bool,
     /// Those it was sent to.
     copies: u64,
     now: Instant,
@@ -163,21 +152,10 @@ impl Room {
         let stream = encoding.stream(key.layer)?;
         stream.burst.ready = false;
         let packets = std::mem::take(&mut stream.burst.packets);
-        let since = stream
-            .burst
-            .shown
-            .map(|at| now.saturating_duration_since(at));
-        let to_all = since.is_none_or(|since| since >= SHOW_INTERVAL)
-            || packets.iter().any(|packet| packet.frame.key)
-            || encoding.codec.kind() == Kind::Audio;
-        if to_all && let Some(stream) = encoding.stream(key.layer) {
-            stream.burst.shown = Some(now);
-        }
         let fan_out = FanOut {
             key,
             packets,
             next: 0,
-            to_all,
             copies: 0,
             now,
         };
@@ -190,7 +168,6 @@ impl Room {
             key,
             packets,
             next,
-            to_all,
             copies,
             now,
         } = fan_out;
@@ -201,9 +178,7 @@ impl Room {
         } = self;
         let track = &mut tracks[key.encoding.track.0 as usize];
         let encoding = &mut track.encodings[key.encoding.number];
-        let rest = encoding.subscribers.get_mut(*next..).unwrap_or_default();
-        let gets = |it: &Subscriber| *to_all || it.current == Some(key.layer);
-        let Some(at) = rest.iter().position(gets) else {
+        let Some(subscriber) = encoding.subscribers.get(*next) else {
             for packet in packets.drain(..) {
                 let held = now.saturating_duration_since(packet.arrival);
                 core.counters.hold_seconds.observe(held, *copies);
@@ -213,11 +188,10 @@ impl Room {
             }
             return false;
         };
-        *next += at + 1;
-        let subscriber = &mut rest[at];
+        *next += 1;
         let leg = &mut participants[subscriber.participant as usize].leg;
         leg.borrow(&mut core.spare);
-        subscriber.current = leg.forward(
+        leg.forward(
             subscriber.subscription,
             packets,
             &encoding.streams,

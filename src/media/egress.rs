@@ -294,8 +294,8 @@ impl Leg {
         }
     }
 
-    /// Sends packets of one stream of a track on, as far as its subscription takes them; which
-    /// stream it is sent now, if any. `streams` are those of its encoding.
+    /// Sends packets of one stream of a track on, as far as its subscription takes them. `streams`
+    /// are those of its encoding.
     pub fn forward(
         &mut self,
         slot: u32,
@@ -303,15 +303,18 @@ impl Leg {
         streams: &[Stream],
         now: Instant,
         counters: &mut Counters,
-    ) -> Option<Layer> {
-        let subscription = self.subscriptions.get_mut(slot as usize)?;
-        let outgoing = subscription.outgoing.as_mut()?;
+    ) {
+        let Some(subscription) = self.subscriptions.get_mut(slot as usize) else {
+            return;
+        };
+        let Some(outgoing) = &mut subscription.outgoing else {
+            return;
+        };
         if self.crypto.is_none() || self.path.is_none() || outgoing.held {
-            return None;
+            return;
         }
         if subscription.kind == Kind::Audio && subscription.settings.disabled {
-            outgoing.rewrite.pause();
-            return None;
+            return outgoing.rewrite.pause();
         }
         let twcc = (subscription.kind == Kind::Video)
             .then_some(self.codecs.twcc)
@@ -333,7 +336,9 @@ impl Leg {
                 counters.drop(Dropped::Late);
                 continue;
             };
-            let seal = outgoing.seal.as_mut()?;
+            let Some(seal) = &mut outgoing.seal else {
+                return;
+            };
             if outgoing.packets == 0 {
                 let waited = now.saturating_duration_since(subscription.since);
                 counters.first_packet_seconds.observe(waited, 1);
@@ -352,7 +357,6 @@ impl Leg {
             };
             self.wire.send(&plan, seal, now, counters);
         }
-        outgoing.layers.current()
     }
 
     /// What was sent under a number that the client reports missing.

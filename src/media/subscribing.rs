@@ -91,7 +91,6 @@ impl Room {
         track.encodings[number].subscribers.push(Subscriber {
             participant: slot,
             subscription,
-            current: None,
         });
         true
     }

@@ -40,8 +40,6 @@ pub struct Subscriber {
     pub participant: u32,
     /// Slot in its leg.
     pub subscription: u32,
-    /// The stream it was last sent, if any.
-    pub current: Option<Layer>,
 }
 
 /// One stream of an encoding: a spatial layer, or all of it.

@@ -125,11 +125,6 @@ impl Flows {
         }
     }
 
-    /// Whether any is known to have something to read.
-    pub(super) fn is_waiting(&self) -> bool {
-        self.ready.is_waiting()
-    }
-
     /// Whether any has something to read.
     pub(super) fn poll_readable(&mut self, cx: &mut Context<'_>) -> bool {
         self.ready.poll_any(cx)

@@ -22,7 +22,6 @@
     reason = "the worker reads the clock so that nobody behind it does"
 )]
 
-mod doorbell;
 mod flows;
 mod intake;
 mod ready;
@@ -39,7 +38,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::Poll;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -56,7 +55,6 @@ use crate::media::demux::Pair;
 use crate::media::message::administration::{Answer, Event, Ticket};
 use crate::media::message::{Command, Notice, SignalEnd};
 use crate::media::{Input, Limits, Output, Shard, ShardConfig};
-use doorbell::Doorbell;
 use flows::Flows;
 use report::{Report, Tally};
 use streams::Streams;
@@ -190,7 +188,6 @@ struct Worker {
     events: Events,
     /// Sessions that don't read; emptied at the end of each drain.
     unread: Vec<SessionKey>,
-    doorbell: Doorbell,
     deadline: Instant,
     tally: Tally,
     /// Time spent in turns since the last report.
@@ -235,7 +232,6 @@ impl Worker {
             asked: HashMap::new(),
             events: setup.events,
             unread: Vec::new(),
-            doorbell: Doorbell::default(),
             deadline: now,
             tally: Tally::default(),
             busy: Duration::ZERO,
@@ -278,14 +274,22 @@ impl Worker {
     async fn wait(&mut self, stop: &mut oneshot::Receiver<()>, mut sleep: Pin<&mut Sleep>) -> Wake {
         poll_fn(|cx| {
             let mut wake = Wake::default();
+            if Pin::new(&mut *stop).poll(cx).is_ready() {
+                wake.stop = true;
+            }
             for socket in &self.sockets {
                 wake.packets |= socket.poll_readable(cx);
             }
-            if let Some(waker) = self.doorbell.rung(cx) {
-                self.answer_door(&mut Context::from_waker(&waker), stop, &mut wake);
-                if wake.has_work() {
-                    self.doorbell.ring();
-                }
+            wake.packets |= self.flows.poll_readable(cx);
+            wake.packets |= self.streams.poll_ready(cx);
+            if let Poll::Ready(handed) = self.team.poll_handed(cx) {
+                wake.handed = Some(handed);
+            }
+            match self.mailbox.poll_recv(cx) {
+                Poll::Ready(Some(mail)) => wake.mail = Some(mail),
+                // Nobody can ever write again: the daemon is gone.
+                Poll::Ready(None) => wake.stop = true,
+                Poll::Pending => {}
             }
             wake.timer = sleep.as_mut().poll(cx).is_ready();
             match wake.stop || wake.has_work() {
@@ -294,27 +298,6 @@ impl Worker {
             }
         })
         .await
-    }
-
-    /// Looks for what seldom happens.
-    fn answer_door(
-        &mut self,
-        cx: &mut Context<'_>,
-        stop: &mut oneshot::Receiver<()>,
-        wake: &mut Wake,
-    ) {
-        wake.stop |= Pin::new(stop).poll(cx).is_ready();
-        wake.packets |= self.flows.poll_readable(cx);
-        wake.packets |= self.streams.poll_ready(cx);
-        if let Poll::Ready(handed) = self.team.poll_handed(cx) {
-            wake.handed = Some(handed);
-        }
-        match self.mailbox.poll_recv(cx) {
-            Poll::Ready(Some(mail)) => wake.mail = Some(mail),
-            // Nobody can ever write again: the daemon is gone.
-            Poll::Ready(None) => wake.stop = true,
-            Poll::Pending => {}
-        }
     }
 
     /// One bounded piece of work.
@@ -342,9 +325,6 @@ impl Worker {
             self.shard.handle(now, Input::Timeout);
             self.drain(now);
             self.deadline = self.deadline.max(now + TICK_MIN);
-        }
-        if self.flows.is_waiting() || self.streams.is_waiting() {
-            self.doorbell.ring();
         }
         let end = Instant::now();
         self.busy += end.saturating_duration_since(start);

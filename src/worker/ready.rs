@@ -63,11 +63,6 @@ impl Ready {
         self.queue.pop_front()
     }
 
-    /// Whether any is known to have something to do.
-    pub(super) fn is_waiting(&self) -> bool {
-        !self.queue.is_empty()
-    }
-
     /// There may be more to do than was done; it is not armed.
     pub(super) fn again(&mut self, key: usize) {
         self.queue.push_back(key);

@@ -143,11 +143,6 @@ impl Streams {
         idle
     }
 
-    /// Whether any is known to have something to do.
-    pub(super) fn is_waiting(&self) -> bool {
-        self.ready.is_waiting()
-    }
-
     /// Whether any has something to read, or room for what waits.
     pub(super) fn poll_ready(&mut self, cx: &mut Context<'_>) -> bool {
         self.ready.poll_any(cx)
