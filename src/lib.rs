@@ -12,11 +12,11 @@
 //!  +----------------+                                  | |  rooms, participants | |
 //!                                                      | |                      | |
 //!  +----------------+                                  | |  peer   |   leg      | |
-//!  | metrics        |<---------- Report, 1/s ----------+ | str0m:  | egress:    | |
-//!  |  /metrics      |                                  | |  ICE    |  ours, on  | |
-//!  |  /livez /readyz|                                  | |  DTLS --+-> its keys | |
-//!  +----------------+                                  | |  SRTP in|  SRTP out, | |
-//!                                                      | |         |  SRTCP in  | |
+//!  | metrics        |<---------- Report, 1/s ----------+ | str0m:  | ours, on   | |
+//!  |  /metrics      |                                  | |  ICE    |  its keys: | |
+//!  |  /livez /readyz|                                  | |  DTLS   |  uplink in | |
+//!  +----------------+                                  | |  SCTP   |  egress out| |
+//!                                                      | |         |  RTCP both | |
 //!  config -> daemon: binds, starts, drains all this    | +----------------------+ |
 //!                                                      +--------------------------+
 //! ```
@@ -24,8 +24,8 @@
 //! A [`worker`] owns its [`media::Shard`] alone; between threads only whole messages travel.
 //! The shard is a synchronous value; time, datagrams and commands go in, datagrams and notices
 //! come out, so tests, benches and fuzzers drive the very code that runs in production. str0m runs
-//! ICE, DTLS and the receiving half of each connection; the sending half is our own, because one
-//! packet to fifty people must not be fifty trips through a whole WebRTC stack.
+//! ICE, DTLS and SCTP of each connection, and negotiates; media is our own in both directions,
+//! because one packet to fifty people must not be fifty trips through a whole WebRTC stack.
 //!
 //! Dependencies point one way, and `tests/tidy.rs` watches the imports:
 //! `cli -> daemon -> {signal, metrics, worker} -> directory -> media -> {ids, units}`; signalling
@@ -41,8 +41,9 @@
 //! 1. `worker/udp.rs` reads a batch in one call; `worker/intake.rs` stamps it with one time.
 //! 2. `media/shard.rs` asks `media/demux.rs` whose datagram it is; only addresses that passed an
 //!    ICE check count.
-//! 3. `media/peer.rs` has str0m open it; `media/forwarding.rs` makes a `media/packet.rs` of it,
-//!    whose frame a file of `media/codec/` reads; `media/payload_type.rs` says which.
+//! 3. `media/uplink/` opens it, and asks for what is missing; `media/forwarding.rs` makes a
+//!    `media/packet.rs` of it, whose frame a file of `media/codec/` reads; `media/payload_type.rs`
+//!    says which.
 //! 4. `media/track.rs` notes layer, rate and clock; `media/retransmit.rs` keeps it for NACKs.
 //!    `media/burst.rs` keeps it until its frame is complete, and takes the frame to one subscriber
 //!    after the other.
@@ -99,6 +100,7 @@
 //! | a layer the browser doesn't send, or never stops to | `media/dynacast.rs` |
 //! | a connection called lost or poor that isn't | `media/quality.rs` |
 //! | a track that only some people get | `media/restriction.rs`, `media/subscribing.rs` |
+//! | what a publisher loses is not asked for, or its rate stays low | `media/uplink/` |
 //! | too many or too few key frames | `media/keyframe.rs` |
 //! | a fault that ended one stay | `media/shard.rs` (contains panics) |
 //! | sound and picture drift apart | `media/ntp.rs` |
@@ -123,7 +125,8 @@
 //!   the whole language is [`media::message`].
 //! - **question**, **event**: what is asked of a room from outside, and what it tells of itself:
 //!   [`media::message::administration`].
-//! - **peer**: the receiving half of a participant's connection: str0m, ICE, DTLS.
+//! - **peer**: ICE, DTLS and data channels of a participant's connection: str0m.
+//! - **uplink**: the receiving half, ours: streams, gaps, reports of one publisher.
 //! - **downlink**: the second peer connection of older clients: we offer on it, and the leg sends.
 //!   On the first one they only publish.
 //! - **leg**: the sending half, ours: numbers, keys, batch, estimate of one receiver.

@@ -15,6 +15,7 @@ fn every_seed_is_survived() {
             Some("dependency") => stellwerk::fuzzing::dependency,
             Some("payload") => stellwerk::fuzzing::payload,
             Some("rtcp") => stellwerk::fuzzing::rtcp,
+            Some("uplink") => stellwerk::fuzzing::uplink,
             _ => panic!("no function for the corpus {name:?}"),
         };
         let mut seeds = 0;

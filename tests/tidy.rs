@@ -50,7 +50,6 @@ const ARROWS: &[(&str, &[&str])] = &[
         &[
             "load",
             "media",
-            "sim::feedback",
             "sim::receiving",
             "sim::sdp",
             "config::Secret",
@@ -110,6 +109,10 @@ const HOT_PATH: &[&str] = &[
     "media/shard.rs",
     "media/demux.rs",
     "media/forwarding.rs",
+    "media/uplink/mod.rs",
+    "media/uplink/header.rs",
+    "media/uplink/stream.rs",
+    "media/uplink/gaps.rs",
     "media/packet.rs",
     "media/track.rs",
     "media/burst.rs",

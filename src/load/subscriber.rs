@@ -10,8 +10,8 @@ use super::tally::{Second, Tally};
 use crate::media::codec::vp8::Descriptor;
 use crate::media::message::Kind;
 use crate::media::ntp::Ntp;
+use crate::media::rtcp::feedback::{Twcc, write_pli, write_receiver_report};
 use crate::media::srtp::RtpOpener;
-use crate::sim::feedback::{Twcc, write_pli, write_receiver_report};
 use crate::sim::receiving::{Header, payload};
 
 /// Most streams of a participant; packets of further ones are not looked at.

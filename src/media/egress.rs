@@ -25,7 +25,7 @@ use super::payload_type::Codecs;
 use super::rewrite::{Rewrite, Sent};
 use super::rtcp::write::{SenderReport, write_sender_report};
 use super::sdp;
-use super::srtp::{Opener, OwnSsrc, Sealer};
+use super::srtp::{self, Opener, OwnSsrc, Sealer};
 pub use super::subscription::Names;
 use super::subscription::{Choice, Outgoing, REPORT_INTERVAL, Retransmissions, Subscription, Wait};
 use super::track::Stream;
@@ -66,6 +66,9 @@ pub struct Lost {
     pub sent: Sent,
 }
 
+/// A subscription that there never is: that of an SSRC that only reports.
+const NOBODY: u32 = u32::MAX;
+
 impl Leg {
     /// A leg without keys and address, of a rate within these bounds.
     pub fn new(rng: fastrand::Rng, bounds: Bounds, now: Instant) -> Self {
@@ -105,6 +108,13 @@ impl Leg {
     /// stay (see [`super::srtp::SSRCS_MAX`]).
     pub fn is_exhausted(&self) -> bool {
         self.exhausted
+    }
+
+    /// A stream to report on what the client publishes, once there are keys.
+    pub fn control(&mut self) -> Option<srtp::Stream> {
+        let ssrc = self.new_ssrc(NOBODY);
+        let crypto = self.crypto.as_mut()?;
+        crypto.sealer.register(ssrc).ok()
     }
 
     /// The client nominated this path.
@@ -317,7 +327,7 @@ impl Leg {
             return outgoing.rewrite.pause();
         }
         let twcc = (subscription.kind == Kind::Video)
-            .then_some(self.codecs.twcc)
+            .then_some(self.codecs.extensions.twcc)
             .flatten();
         for packet in packets {
             let Some((payload_type, body)) = self.codecs.way(packet) else {
@@ -348,7 +358,7 @@ impl Leg {
             let plan = Plan {
                 payload_type,
                 twcc,
-                dependency: self.codecs.dependency,
+                dependency: self.codecs.extensions.dependency,
                 body,
                 seq: stamp.seq,
                 stamp,
@@ -404,11 +414,11 @@ impl Leg {
         let seq = rtx.next_seq;
         rtx.next_seq += 1;
         let original = Some(lost.sent.stamp.seq as u16);
-        let twcc = self.codecs.twcc;
+        let twcc = self.codecs.extensions.twcc;
         let plan = Plan {
             payload_type,
             twcc,
-            dependency: self.codecs.dependency,
+            dependency: self.codecs.extensions.dependency,
             body: 0,
             seq,
             stamp: lost.sent.stamp,

@@ -11,26 +11,20 @@ use super::encoding::{Encoding, EncodingKey};
 use super::message::{Connection, Kind, Notice};
 use super::packet::{Layer, Packet, Shown};
 use super::participant::{Participant, Source};
-use super::peer::{PeerEvent, Received, Unaccepted};
+use super::peer::{PeerEvent, Unaccepted};
 use super::room::{PEER_FAILED, Room};
 use super::rtcp;
 use super::section::Usage;
 use super::shard::Core;
-use super::srtp::Opener;
+use super::srtp::{Opener, OwnSsrc, RtpOpener, Sealer};
 #[cfg(test)]
 use super::tests::fault;
+use super::uplink::{Received, Uplink};
 use crate::units::Bitrate;
 
 /// Streams a participant is remembered to send; a new one past this replaces the oldest. Three
 /// layers of each of 32 tracks fit.
 const SOURCES_MAX: usize = 96;
-
-/// What a datagram of RTCP told.
-#[derive(Debug, Default)]
-struct Told {
-    /// Something of what the client sends.
-    reports: bool,
-}
 
 /// A deadline for peers that have none; their participant's tick comes long before.
 const FAR: Duration = Duration::from_secs(3600);
@@ -56,19 +50,14 @@ impl Room {
             {
                 return core.counters.drop(Dropped::PacketRate);
             }
+            Class::Rtp => return self.published(core, place, pair, contents, now),
             Class::Rtcp => {
-                let told = self.feedback(core, slot, connection, contents, now);
-                let participant = &mut self.participants[slot as usize];
-                if let Some(told) = told {
-                    let moves = participant.peer_of(connection).opened(now, pair);
-                    // Of RTCP str0m wants the reports of publishers, for its own. All else is about
-                    // what we send, and most of what subscribers say.
-                    if !told.reports && !moves {
-                        return;
-                    }
+                if self.feedback(core, slot, connection, contents, now) {
+                    self.opened(core, slot, (connection, pair), now);
                 }
+                return;
             }
-            _ => {}
+            Class::Stun | Class::Dtls => {}
         }
         let participant = &mut self.participants[slot as usize];
         let peer = participant.peer_of(connection);
@@ -76,44 +65,40 @@ impl Room {
             Ok(()) => {}
             Err(Unaccepted::Datagram) => core.counters.drop(match class {
                 Class::Stun => Dropped::StunInvalid,
-                Class::Dtls => Dropped::DtlsInvalid,
-                Class::Rtp => Dropped::RtpInvalid,
-                Class::Rtcp => Dropped::RtcpInvalid,
+                _ => Dropped::DtlsInvalid,
             }),
             Err(Unaccepted::Peer) => return self.leave(core, slot, PEER_FAILED, now),
         }
         #[cfg(test)]
         fault::trip(fault::Point::Datagram, &participant.identity);
-        let opened = self.drain(core, slot, connection, now);
-        if class == Class::Rtp && opened == 0 {
-            core.counters.drop(Dropped::RtpInvalid);
-        }
+        self.drain(core, slot, connection, now);
         self.arm(core, slot);
     }
 
-    /// Takes everything out of a peer that it has ready; how many RTP packets there were.
-    pub fn drain(
+    /// Something authentic came on a pair of addresses, which may lead the client's path there.
+    pub fn opened(
         &mut self,
         core: &mut Core,
         slot: u32,
-        connection: Connection,
+        (connection, pair): (Connection, Pair),
         now: Instant,
-    ) -> usize {
+    ) {
+        let participant = &mut self.participants[slot as usize];
+        if participant.peer_of(connection).opened(now, pair) {
+            self.drain(core, slot, connection, now);
+            self.arm(core, slot);
+        }
+    }
+
+    /// Takes everything out of a peer that it has ready.
+    pub fn drain(&mut self, core: &mut Core, slot: u32, connection: Connection, now: Instant) {
         let Some(participant) = self.participants.get_mut(slot as usize) else {
-            return 0;
+            return;
         };
         let mut events = std::mem::take(&mut core.events);
         let drained = participant.peer_of(connection).drain(&mut events);
-        let mut packets = 0;
         for event in events.drain(..) {
-            match event {
-                PeerEvent::Rtp(received) => {
-                    packets += 1;
-                    self.participants[slot as usize].heard = now;
-                    self.ingress(core, slot, received, now);
-                }
-                other => self.peer_event(core, slot, (connection, other), now),
-            }
+            self.peer_event(core, slot, (connection, event), now);
         }
         core.events = events;
         match drained {
@@ -124,7 +109,6 @@ impl Room {
             }
             Err(_) => self.leave(core, slot, PEER_FAILED, now),
         }
-        packets
     }
 
     fn peer_event(
@@ -148,8 +132,6 @@ impl Room {
             } => {
                 core.send(local, remote, contents);
             }
-            PeerEvent::Nacks(count) => core.counters.nacks_sent += count,
-            PeerEvent::Jitter(jitter) => participant.link.jitter(jitter),
             PeerEvent::Closed => participant.closed = Some(now),
             PeerEvent::ChannelOpen(channel) => self.channel_open(core, slot, channel, now),
             PeerEvent::ChannelDrained => self.flush_data(core, slot, now),
@@ -157,7 +139,6 @@ impl Room {
                 self.data(core, slot, channel, &message, now);
             }
             PeerEvent::Data(None, _) => core.counters.drop(Dropped::DataUnknownChannel),
-            PeerEvent::Rtp(_) => {}
         }
     }
 
@@ -169,11 +150,21 @@ impl Room {
         };
         let suite = keying.suite;
         core.counters.srtp_suites[suite.index()] += 1;
-        match &mut participant.downlink {
-            Some(downlink) if connection == Connection::Publisher => {
+        let rtp = RtpOpener::new(&keying.remote);
+        let publishes = participant.downlink.is_none() || connection == Connection::Publisher;
+        let control = match &mut participant.downlink {
+            Some(downlink) if publishes => {
                 downlink.reports = Some(Opener::new(keying.remote));
+                let ssrc = OwnSsrc::claim(core.rng.u32(1..));
+                Sealer::new(keying.local).register(ssrc).ok()
             }
-            _ => participant.leg.connect(keying),
+            _ => {
+                participant.leg.connect(keying);
+                participant.leg.control().filter(|_| publishes)
+            }
+        };
+        if let Some(control) = control {
+            participant.uplink = Some(Uplink::new(rtp, control, now));
         }
         if participant.primary() == connection {
             self.activate(core, slot, suite.label(), now);
@@ -186,7 +177,7 @@ impl Room {
     }
 
     /// One opened packet on its way to everybody who has its track.
-    fn ingress(&mut self, core: &mut Core, slot: u32, received: Received, now: Instant) {
+    pub fn ingress(&mut self, core: &mut Core, slot: u32, received: Received, now: Instant) {
         core.counters.packets_in += 1;
         core.counters.bytes_in += received.payload.len() as u64;
         let Some(source) = self.source(slot, received.ssrc) else {
@@ -224,7 +215,7 @@ impl Room {
         let Some(stream) = encoding.stream(source.layer) else {
             return;
         };
-        let descriptor = received.dependency.as_ref().map(|raw| &*raw.0);
+        let descriptor = received.dependency.as_deref();
         let Shown {
             frame,
             vp8,
@@ -271,7 +262,7 @@ impl Room {
         {
             return Some(*source);
         }
-        let (mid, rid) = participant.peer.stream(ssrc)?;
+        let (mid, rid) = participant.uplink.as_ref()?.stream(ssrc)?;
         let Usage::Up {
             encoding: Some(of), ..
         } = participant.sections.get(&mid)?.usage
@@ -289,7 +280,7 @@ impl Room {
     }
 
     /// What a subscriber reports about the streams we send it, and a publisher about its own;
-    /// nothing if it isn't authentic.
+    /// whether it is authentic.
     fn feedback(
         &mut self,
         core: &mut Core,
@@ -297,21 +288,17 @@ impl Room {
         connection: Connection,
         datagram: &[u8],
         now: Instant,
-    ) -> Option<Told> {
+    ) -> bool {
         let mut opened = std::mem::take(&mut core.opened);
         opened.clear();
         let participant = &mut self.participants[slot as usize];
         let result = participant.open_rtcp(connection, datagram, &mut opened);
-        let mut told = Told::default();
         match result {
             Ok(()) => {
                 self.participants[slot as usize].heard = now;
                 for item in rtcp::read(&opened) {
                     match item {
-                        Ok(item) => {
-                            told.reports |= matches!(item, rtcp::Item::Sender(_));
-                            self.feedback_item(core, slot, item, now);
-                        }
+                        Ok(item) => self.feedback_item(core, slot, item, now),
                         Err(_) => core.counters.drop(Dropped::RtcpMalformed),
                     }
                 }
@@ -319,13 +306,16 @@ impl Room {
             Err(reason) => core.counters.drop(reason),
         }
         core.opened = opened;
-        result.ok().map(|()| told)
+        result.is_ok()
     }
 
     fn feedback_item(&mut self, core: &mut Core, slot: u32, item: rtcp::Item<'_>, now: Instant) {
         let participant = &mut self.participants[slot as usize];
         match item {
             rtcp::Item::Sender(info) => {
+                if let Some(uplink) = &mut participant.uplink {
+                    uplink.note_sender_report(*info.ssrc, info.ntp, now);
+                }
                 let source = participant
                     .sources
                     .iter()
@@ -488,17 +478,13 @@ impl Room {
         let publisher = track.publisher;
         for stream in &mut track.encodings[key.number].streams {
             let Some(ssrc) = stream.ssrc else { continue };
-            if stream.key_frames.take(now)
-                && participants[publisher as usize]
-                    .peer
-                    .request_key_frame(ssrc)
-            {
+            let uplink = &mut participants[publisher as usize].uplink;
+            let mut request = |ssrc| uplink.as_mut().is_some_and(|it| it.request_key_frame(ssrc));
+            if stream.key_frames.take(now) && request(ssrc) {
                 core.counters.plis_sent += 1;
-                // Wakes the publisher's peer within this turn, which sends it.
-                participants[publisher as usize].peer_deadline = now;
             }
         }
-        self.arm(core, publisher);
+        self.report_uplink(core, publisher, now);
     }
 
     /// The regular look at what somebody publishes: key frames owed, packets too old to repeat.

@@ -38,7 +38,7 @@ pub mod order;
 pub mod packet;
 mod participant;
 pub mod pausing;
-mod payload_type;
+pub mod payload_type;
 mod peer;
 mod permitting;
 mod profile;
@@ -62,6 +62,7 @@ mod subscription;
 mod tests;
 mod timers;
 mod track;
+pub mod uplink;
 pub(crate) mod wire;
 
 use std::net::SocketAddr;

@@ -311,8 +311,8 @@ mod tests {
         for form in h264::Format::ALL {
             assert!(codecs.rtx(Format::H264(form)).is_some(), "{form:?}");
         }
-        assert_eq!(codecs.dependency, Some(12));
-        assert_eq!(codecs.twcc, Some(3));
+        assert_eq!(codecs.extensions.dependency, Some(12));
+        assert_eq!(codecs.extensions.twcc, Some(3));
     }
 
     #[test]

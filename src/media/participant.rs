@@ -27,6 +27,7 @@ use super::restriction::Allowances;
 use super::section::Sections;
 use super::simulation::Simulated;
 use super::timers::Armed;
+use super::uplink::Uplink;
 use crate::ids::{Identity, ParticipantSid, SessionKey, TrackSid};
 
 /// One stay of someone in a room.
@@ -81,8 +82,10 @@ pub struct Participant {
     pub tick: Instant,
     /// The timer in the heap.
     pub armed: Armed,
-    /// The receiving half.
+    /// ICE, DTLS and data channels; of the connection on which the client publishes, if it has two.
     pub peer: Peer,
+    /// The receiving half, once there are keys.
+    pub uplink: Option<Uplink>,
     /// The sending half.
     pub leg: Leg,
     /// The connection of the sending half, for clients with two; `peer` is then the other, on

@@ -11,10 +11,26 @@ use super::packet::Packet;
 pub struct Codecs {
     /// One for each format that is known.
     formats: Vec<PayloadType>,
-    /// Id of the transport-wide sequence number extension.
+    /// Ids of header extensions.
+    pub extensions: Extensions,
+}
+
+/// Ids of the header extensions that are read of what a client publishes; the first two are
+/// written too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Extensions {
+    /// Transport-wide sequence number.
     pub twcc: Option<u8>,
-    /// Id of the dependency descriptor extension.
+    /// Dependency descriptor.
     pub dependency: Option<u8>,
+    /// Loudness (RFC 6464).
+    pub audio_level: Option<u8>,
+    /// Media section (RFC 8843 section 15).
+    pub mid: Option<u8>,
+    /// Layer (RFC 8852 section 3.1).
+    pub rid: Option<u8>,
+    /// Layer that is repeated (RFC 8852 section 3.2).
+    pub repaired: Option<u8>,
 }
 
 /// The numbers of one format.
@@ -29,6 +45,23 @@ struct PayloadType {
 /// The transport-wide sequence number.
 pub const TWCC_URI: &str =
     "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01";
+
+impl Extensions {
+    fn note(&mut self, id: u8, uri: &str) {
+        // Larger ids need the two-byte form, which is longer.
+        let short = (1..=14).contains(&id);
+        let extension = match uri.split(' ').next().unwrap_or_default() {
+            TWCC_URI if short => &mut self.twcc,
+            dependency::URI if short => &mut self.dependency,
+            "urn:ietf:params:rtp-hdrext:ssrc-audio-level" => &mut self.audio_level,
+            "urn:ietf:params:rtp-hdrext:sdes:mid" => &mut self.mid,
+            "urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id" => &mut self.rid,
+            "urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id" => &mut self.repaired,
+            _ => return,
+        };
+        *extension = Some(id);
+    }
+}
 
 impl Codecs {
     /// Reads what `answer` names and keeps what it doesn't.
@@ -50,12 +83,7 @@ impl Codecs {
                     self.note(format, pt);
                 }
             } else if let Some((id, uri)) = attribute(line, "a=extmap:") {
-                if uri.starts_with(TWCC_URI) {
-                    // Larger ids need the two-byte form, which is longer.
-                    self.twcc = Some(id).filter(|id| (1..=14).contains(id));
-                } else if uri.starts_with(dependency::URI) {
-                    self.dependency = Some(id).filter(|id| (1..=14).contains(id));
-                }
+                self.extensions.note(id, uri);
             }
         }
         for line in answer.lines() {
@@ -87,6 +115,14 @@ impl Codecs {
     pub fn format(&self, payload_type: u8) -> Option<Format> {
         let known = self.formats.iter().find(|it| it.media == payload_type)?;
         Some(known.format)
+    }
+
+    /// The payload type of the media that is repeated under this one, if it is one of
+    /// retransmissions.
+    pub fn repeats(&self, payload_type: u8) -> Option<u8> {
+        let mut formats = self.formats.iter();
+        let known = formats.find(|it| it.rtx == Some(payload_type))?;
+        Some(known.media)
     }
 
     /// The codec a payload type belongs to, of media or of its retransmissions.
@@ -188,7 +224,10 @@ mod tests {
                 .iter()
                 .all(|codec| codecs.reads(*codec) == Some(true))
         );
-        assert_eq!((codecs.twcc, codecs.dependency), (Some(3), Some(12)));
+        assert_eq!(
+            (codecs.extensions.twcc, codecs.extensions.dependency),
+            (Some(3), Some(12))
+        );
     }
 
     #[test]

@@ -1,13 +1,10 @@
-//! One client's peer connection: str0m, kept to ICE, DTLS, SCTP and the opening of what the
-//! client publishes. What we send to the client is not here but in `egress.rs`; both share
-//! nothing but the keys that [`super::dtls`] sees pass by.
-//!
-//! Trap: in RTP mode str0m holds exactly one received packet. So every datagram is followed by a
-//! full drain, or packets vanish silently.
+//! One client's peer connection: str0m, kept to ICE, DTLS, SCTP and the answering of offers. What
+//! the client publishes is in `uplink/`, what we send it in `egress.rs`; they share nothing with it
+//! but the keys that [`super::dtls`] sees pass by.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use str0m::change::{SdpAnswer, SdpOffer, SdpPendingOffer};
 use str0m::channel::{ChannelConfig, ChannelId};
@@ -15,7 +12,7 @@ use str0m::config::{DtlsCert, DtlsVersion};
 use str0m::crypto::CryptoProvider;
 use str0m::format::FormatParams;
 use str0m::ice::StunMessage;
-use str0m::media::{Frequency, KeyframeRequestKind, MediaKind, Mid, Pt, Rid};
+use str0m::media::{Frequency, Pt};
 use str0m::net::{DatagramSend, Protocol, Receive};
 use str0m::rtp::{Extension, ExtensionSerializer, ExtensionValues};
 use str0m::{Candidate, Event, IceCreds, Input, Output, Rtc, RtcConfig};
@@ -26,9 +23,7 @@ use super::codec::{Codec, dependency, h264};
 use super::data::{Channel, Handed};
 use super::demux::{self, Class, Pair};
 use super::dtls::{self, KeySlot, Keying};
-use super::message::Kind;
 use super::nomination::Nomination;
-use super::track::clock_rate;
 
 /// What a drained peer has to say, in order.
 #[derive(Debug)]
@@ -37,7 +32,7 @@ pub enum PeerEvent {
     Connected,
     /// The path that the client nominated: local and remote address.
     Path(SocketAddr, SocketAddr),
-    /// Send this; ICE, DTLS, SCTP and feedback to the publisher.
+    /// Send this; ICE, DTLS and SCTP.
     Transmit {
         /// Leaves from here.
         local: SocketAddr,
@@ -46,12 +41,6 @@ pub enum PeerEvent {
         /// The datagram.
         contents: DatagramSend,
     },
-    /// An opened RTP packet.
-    Rtp(Received),
-    /// So many more NACK messages went to the client.
-    Nacks(u64),
-    /// Jitter of audio that comes from the client.
-    Jitter(Duration),
     /// A data channel of the client opened.
     ChannelOpen(Channel),
     /// A data channel has sent most of what it held.
@@ -60,27 +49,6 @@ pub enum PeerEvent {
     Data(Option<Channel>, Vec<u8>),
     /// The client said goodbye.
     Closed,
-}
-
-/// An opened RTP packet as str0m gives it.
-#[derive(Debug)]
-pub struct Received {
-    /// The stream.
-    pub ssrc: u32,
-    /// Extended sequence number.
-    pub seq: u64,
-    /// RTP timestamp.
-    pub timestamp: u32,
-    /// The marker bit.
-    pub marker: bool,
-    /// Loudness of an audio packet in -dBov, where the sender tells it (RFC 6464).
-    pub audio_level: Option<u8>,
-    /// Its payload type; for a retransmission that of what is repeated.
-    pub payload_type: u8,
-    /// The dependency descriptor, if it came with one.
-    pub dependency: Option<Arc<RawDependency>>,
-    /// Without padding.
-    pub payload: Arc<[u8]>,
 }
 
 /// str0m could not go on; the participant has to.
@@ -97,9 +65,6 @@ pub struct Peer {
     /// Where the datagram came that the next drain is for, and when.
     arrival: Option<(Pair, Instant)>,
     keys: KeySlot,
-    /// What str0m has counted so far of each stream; one entry per media section and RID, so
-    /// bounded by the limit on sections.
-    counted: Vec<Counted>,
     /// The client's data channels: reliable, lossy.
     channels: [Option<ChannelId>; 2],
     /// Its channel for data tracks, on which nothing comes.
@@ -108,15 +73,6 @@ pub struct Peer {
     pending: Option<SdpPendingOffer>,
     /// The client said goodbye.
     closed: bool,
-}
-
-/// What str0m has counted of one stream of the client.
-#[derive(Debug)]
-struct Counted {
-    stream: (Mid, Option<Rid>),
-    /// NACK messages to the client.
-    nacks: u64,
-    packets: u64,
 }
 
 impl Peer {
@@ -140,8 +96,7 @@ impl Peer {
                 DEPENDENCY_ID,
                 Extension::with_serializer(dependency::URI, RawExtension),
             )
-            .set_sctp_max_buffered_amount(CHANNEL_BYTES_MAX)
-            .set_stats_interval(Some(STATS_INTERVAL));
+            .set_sctp_max_buffered_amount(CHANNEL_BYTES_MAX);
         for codec in codecs {
             enable(&mut config, *codec);
         }
@@ -159,7 +114,6 @@ impl Peer {
             checks: Checks::default(),
             arrival: None,
             keys,
-            counted: Vec::new(),
             channels: [None; 2],
             data_track: None,
             pending: None,
@@ -260,7 +214,7 @@ impl Peer {
         self.nomination.current()
     }
 
-    /// Something of the client was opened that came on `pair`: RTCP, which is opened elsewhere.
+    /// Something of the client was opened that came on `pair`: media, which is opened elsewhere.
     /// Whether another path is to be taken by that, which [`Peer::drain`] tells.
     pub fn opened(&mut self, now: Instant, pair: Pair) -> bool {
         self.nomination.opened(pair, now);
@@ -329,6 +283,10 @@ impl Peer {
                     let class = Class::of(&transmit.contents);
                     // RTP of str0m's own would mean that it sends on a stream: it has none.
                     debug_assert_ne!(class, Some(Class::Rtp), "str0m sends no media");
+                    // It is shown no media, and has nothing to report.
+                    if class == Some(Class::Rtcp) {
+                        continue;
+                    }
                     // Anything but an answer to a check goes where the client's nomination points.
                     if class != Some(Class::Stun)
                         && let Some(pair) = self.nomination.current()
@@ -347,52 +305,12 @@ impl Peer {
     }
 
     fn translate(&mut self, event: Event, events: &mut Vec<PeerEvent>) {
-        // Neither comes twice of one datagram, if somebody sends it again.
-        if let (Event::RtpPacket(_) | Event::ChannelData(_), Some((pair, now))) =
-            (&event, self.arrival)
-        {
+        // It doesn't come twice of one datagram, if somebody sends that again.
+        if let (Event::ChannelData(_), Some((pair, now))) = (&event, self.arrival) {
             self.nomination.opened(pair, now);
         }
         match event {
             Event::Connected => events.push(PeerEvent::Connected),
-            Event::RtpPacket(packet) => events.push(PeerEvent::Rtp(Received {
-                ssrc: *packet.header.ssrc,
-                seq: *packet.seq_no,
-                timestamp: packet.header.timestamp,
-                marker: packet.header.marker,
-                // str0m turns the number of the wire around.
-                audio_level: packet.header.ext_vals.audio_level.map(i8::unsigned_abs),
-                payload_type: *packet.header.payload_type,
-                dependency: packet.header.ext_vals.user_values.get_arc(),
-                payload: packet.payload,
-            })),
-            Event::MediaIngressStats(stats) => {
-                let stream = (stats.mid, stats.rid);
-                let known = self.counted.iter_mut().find(|one| one.stream == stream);
-                let now = Counted {
-                    stream,
-                    nacks: stats.nacks,
-                    packets: stats.packets,
-                };
-                let (nacks, packets) = match known {
-                    Some(counted) => {
-                        let before = std::mem::replace(counted, now);
-                        (before.nacks, before.packets)
-                    }
-                    None => {
-                        self.counted.push(now);
-                        (0, 0)
-                    }
-                };
-                events.push(PeerEvent::Nacks(stats.nacks.saturating_sub(nacks)));
-                let media = self.rtc.media(stats.mid);
-                let audio = media.is_some_and(|media| media.kind() == MediaKind::Audio);
-                // A stream that rests keeps the jitter it had.
-                if audio && stats.packets > packets {
-                    let jitter = Duration::from_secs(1) * stats.jitter / clock_rate(Kind::Audio);
-                    events.push(PeerEvent::Jitter(jitter));
-                }
-            }
             Event::ChannelOpen(id, label) => match Channel::of(&label) {
                 Some(channel) => {
                     let former = self.channels[channel as usize].replace(id);
@@ -453,24 +371,6 @@ impl Peer {
             Ok(true) => Handed::Over,
             Ok(false) => Handed::Full,
             Err(_) => Handed::Closed,
-        }
-    }
-
-    /// The media section and RID of a stream that str0m has opened packets of.
-    pub fn stream(&mut self, ssrc: u32) -> Option<(Mid, Option<Rid>)> {
-        let mut api = self.rtc.direct_api();
-        let stream = api.stream_rx(&ssrc.into())?;
-        Some((stream.mid(), stream.rid()))
-    }
-
-    /// Asks the client for a key frame of one stream; leaves with the next drain.
-    pub fn request_key_frame(&mut self, ssrc: u32) -> bool {
-        match self.rtc.direct_api().stream_rx(&ssrc.into()) {
-            Some(stream) => {
-                stream.request_keyframe(KeyframeRequestKind::Pli);
-                true
-            }
-            None => false,
         }
     }
 
@@ -535,11 +435,7 @@ fn enable(config: &mut RtcConfig, codec: Codec) {
     }
 }
 
-/// The bytes of a dependency descriptor.
-#[derive(Debug)]
-pub struct RawDependency(pub Box<[u8]>);
-
-/// Has str0m keep those bytes; it drops extensions that nobody reads.
+/// Has str0m negotiate that extension: it answers for those only that somebody reads.
 #[derive(Debug)]
 struct RawExtension;
 
@@ -549,12 +445,9 @@ impl ExtensionSerializer for RawExtension {
         0
     }
 
-    fn parse_value(&self, bytes: &[u8], values: &mut ExtensionValues) -> bool {
-        let fits = bytes.len() <= dependency::BYTES_MAX;
-        if fits {
-            values.user_values.set(RawDependency(bytes.into()));
-        }
-        fits
+    fn parse_value(&self, _: &[u8], _: &mut ExtensionValues) -> bool {
+        // Nor is it shown any.
+        false
     }
 
     fn is_video(&self) -> bool {
@@ -565,9 +458,6 @@ impl ExtensionSerializer for RawExtension {
         false
     }
 }
-
-/// How often str0m reports NACK counts and jitter.
-const STATS_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The channel of data tracks, which there are none of: what comes on it is dropped.
 const DATA_TRACK_LABEL: &str = "_data_track";

@@ -221,6 +221,7 @@ impl Room {
             tick: now + TICK,
             armed: Armed::default(),
             peer,
+            uplink: None,
             leg: Leg::new(core.rng.fork(), bounds, now),
             downlink: None,
             sections: Sections::default(),
@@ -484,6 +485,7 @@ impl Room {
         self.participants[slot as usize].tick = now + TICK;
         self.adapt(core, slot, now);
         self.report(core, slot, now);
+        self.report_uplink(core, slot, now);
         self.tend_tracks(core, slot, now);
         self.ask_for_sections(core, slot, now);
         self.give_up_seeking(core, slot, now);

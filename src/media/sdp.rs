@@ -21,6 +21,9 @@ const ID_BYTES_MAX: usize = 16;
 /// Bytes of a track id; one that is longer belongs to no announcement.
 const TRACK_ID_BYTES_MAX: usize = 256;
 
+/// SSRCs of a section that are looked at: media and retransmissions, in three layers.
+const SSRCS_MAX: usize = 6;
+
 /// Payload types of one section: all that there are.
 const PAYLOAD_TYPES_MAX: usize = 128;
 
@@ -57,6 +60,8 @@ pub struct OfferedSection {
     pub track_id: Option<String>,
     /// The RIDs the client will send, in the order of the offer.
     pub rids: Vec<String>,
+    /// SSRCs that it names, of media and of retransmissions.
+    pub ssrcs: Vec<u32>,
     /// Its payload types, in the order of the offer.
     payload_types: Vec<u8>,
     /// Those whose codec we know.
@@ -132,6 +137,7 @@ impl OfferedSection {
             flow: Flow::Up,
             track_id: None,
             rids: Vec::new(),
+            ssrcs: Vec::new(),
             named: Vec::new(),
             payload_types: media
                 .split(' ')
@@ -165,6 +171,12 @@ impl OfferedSection {
                     && id.len() <= ID_BYTES_MAX
                 {
                     self.rids.push(id.to_owned());
+                } else if let Some(ssrc) = line.strip_prefix("a=ssrc:")
+                    && let Some(Ok(ssrc)) = ssrc.split(' ').next().map(str::parse)
+                    && self.ssrcs.len() < SSRCS_MAX
+                    && self.ssrcs.last() != Some(&ssrc)
+                {
+                    self.ssrcs.push(ssrc);
                 } else if let Some((pt, name)) = attribute(line, "a=rtpmap:")
                     && let Some(codec) = codec_of(name)
                     && self.named.len() < PAYLOAD_TYPES_MAX

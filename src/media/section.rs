@@ -43,6 +43,8 @@ pub enum Usage {
         rids: Vec<String>,
         /// What the client can send, its first choice first.
         codecs: Vec<Codec>,
+        /// SSRCs that the offer names.
+        ssrcs: Vec<u32>,
         /// What is published in it, once something was announced that fits.
         encoding: Option<EncodingKey>,
     },
@@ -133,6 +135,7 @@ impl Sections {
                         track_id: offered.track_id.clone(),
                         rids: offered.rids.clone(),
                         codecs: offered.codecs(),
+                        ssrcs: offered.ssrcs.clone(),
                         encoding,
                     }
                 }
@@ -140,6 +143,7 @@ impl Sections {
                     track_id: offered.track_id.clone(),
                     rids: offered.rids.clone(),
                     codecs: offered.codecs(),
+                    ssrcs: offered.ssrcs.clone(),
                     encoding: None,
                 },
                 (Flow::Down, Usage::Carrying(track)) => Usage::Carrying(*track),
@@ -252,6 +256,15 @@ impl Sections {
                 *encoding = None;
             }
         }
+    }
+
+    /// The section in which the client sends on that SSRC, if its offer says so.
+    pub fn sending(&self, ssrc: u32) -> Option<&Section> {
+        let sends = |it: &&Section| match &it.usage {
+            Usage::Up { ssrcs, .. } => ssrcs.contains(&ssrc),
+            _ => false,
+        };
+        self.list.iter().find(sends)
     }
 
     /// The section of that mid.

@@ -12,7 +12,6 @@ use std::time::{Duration, Instant};
 
 use str0m::ice::{StunMessage, TransId};
 
-use super::feedback::{TWCC_INTERVAL, Twcc, write_nack, write_pli, write_receiver_report};
 use super::judge::{Offence, Received};
 use super::receiving::{self, Header, Incoming};
 use super::sdp::{self, Section};
@@ -24,6 +23,9 @@ use crate::media::dtls;
 use crate::media::fixed_keys;
 use crate::media::message::{Request, StreamUpdate};
 use crate::media::ntp::Ntp;
+use crate::media::rtcp::feedback::{
+    TWCC_INTERVAL, Twcc, write_nack, write_pli, write_receiver_report,
+};
 use crate::media::rtcp::{self, Item};
 use crate::media::srtp::{Opener, OwnSsrc, RtpOpener, Sealer, Stream};
 

@@ -32,7 +32,6 @@
 pub mod client;
 pub mod content;
 pub mod decoder;
-pub mod feedback;
 pub mod judge;
 pub mod log;
 pub mod medium;

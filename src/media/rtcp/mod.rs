@@ -3,10 +3,10 @@
 //! [`read`] walks a compound datagram and yields what an egress leg acts on: report blocks, lost
 //! packets, key frame wishes, transport-wide feedback. It borrows and never allocates. Structure
 //! is checked before anything of a packet is yielded; whether the SSRCs are ours is for the caller
-//! to check. Writing is in [`mod@write`], the walk through transport-wide feedback in [`twcc`].
-//!
-//! Not here: the RTCP of publishers, which str0m reads, apart from sender reports.
+//! to check. Writing is in [`mod@write`] and [`feedback`], the walk through transport-wide feedback
+//! in [`twcc`].
 
+pub mod feedback;
 pub mod twcc;
 pub mod write;
 

@@ -14,7 +14,7 @@
 //! [`OwnSsrc::claim`] states.
 //!
 //! Not here: where the master key comes from (`dtls`), RTP headers and numbering (`egress`), and
-//! SRTP of publishers, which str0m opens; [`RtpOpener`] is for those who receive what we send.
+//! the numbers of what publishers send (`uplink`), which [`RtpOpener`] opens.
 
 mod cipher;
 mod kdf;
@@ -34,7 +34,7 @@ use std::sync::Arc;
 
 use cipher::Cipher;
 use kdf::{RTCP_LABELS, RTP_LABELS};
-use window::Window;
+pub use window::Window;
 
 /// SSRCs a sealer gives streams to, over its whole life: a gone stream's SSRC stays taken. One
 /// that wants another gets [`SealRefused::TooManySsrcs`]; the participant has to reconnect for

@@ -63,10 +63,10 @@ impl Opener {
     }
 }
 
-/// Opens the SRTP of one session: what a receiver does with what we send. Simulated clients are
-/// such receivers; publishers' SRTP is opened by str0m.
+/// Opens the SRTP of one session: that of publishers, and in clients of ours what we send.
 ///
-/// It keeps no replay window: a judge of streams has to see what is sent twice.
+/// It keeps no replay window: who opens knows the streams, and a judge of streams has to see what
+/// is sent twice.
 pub struct RtpOpener {
     rtp: Cipher,
 }

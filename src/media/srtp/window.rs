@@ -3,7 +3,7 @@
 
 /// A window of `WORDS` times 64 indices, less up to 63 while the newest word fills.
 #[derive(Debug)]
-pub(super) struct Window<const WORDS: usize> {
+pub struct Window<const WORDS: usize> {
     /// Number of the newest word: an index divided by 64.
     newest: u64,
     bits: [u64; WORDS],
@@ -20,7 +20,7 @@ impl<const WORDS: usize> Default for Window<WORDS> {
 
 impl<const WORDS: usize> Window<WORDS> {
     /// Marks an index as seen; false if it was before, or if it is too old to tell.
-    pub(super) fn take(&mut self, index: u64) -> bool {
+    pub fn take(&mut self, index: u64) -> bool {
         if !self.is_fresh(index) {
             return false;
         }
@@ -36,7 +36,7 @@ impl<const WORDS: usize> Window<WORDS> {
     }
 
     /// Whether an index is new, and not too old to tell.
-    pub(super) fn is_fresh(&self, index: u64) -> bool {
+    pub fn is_fresh(&self, index: u64) -> bool {
         let word = index / 64;
         if word > self.newest {
             return true;

@@ -1,9 +1,9 @@
-//! The RTCP that a receiving client writes: receiver reports, NACK, PLI and transport-wide
-//! feedback. The shard only reads these, so its own writer has none of them.
+//! Writing the RTCP of a receiver: reports, NACK, PLI and transport-wide feedback. The shard is one
+//! to those who publish; simulated clients and those of the load tester are.
 
 use std::time::{Duration, Instant};
 
-use crate::media::rtcp::ReportBlock;
+use super::ReportBlock;
 
 /// Receiver report (RFC 3550 section 6.4.2).
 pub fn write_receiver_report(out: &mut Vec<u8>, sender: u32, blocks: &[ReportBlock]) {
@@ -162,7 +162,7 @@ impl Twcc {
 
 const TICK_MICROS: i64 = 250;
 
-/// How often a client reports what arrived.
+/// How often a receiver reports what arrived: senders want that every 50 to 100 ms.
 pub const TWCC_INTERVAL: Duration = Duration::from_millis(50);
 
 #[cfg(test)]
