@@ -309,6 +309,11 @@ impl Page {
             ],
         );
         self.counter(
+            "worker_rests_total",
+            "Times a worker slept for a moment so that datagrams gathered.",
+            worker.rests,
+        );
+        self.counter(
             "worker_turns_cut_total",
             "Times a bound on work ended a turn with work left for the next.",
             worker.turns_cut,

@@ -26,6 +26,7 @@ mod flows;
 mod intake;
 mod ready;
 pub mod report;
+mod rest;
 mod streams;
 pub mod tcp;
 pub mod team;
@@ -57,6 +58,7 @@ use crate::media::message::{Command, Notice, SignalEnd};
 use crate::media::{Input, Limits, Output, Shard, ShardConfig};
 use flows::Flows;
 use report::{Report, Tally};
+use rest::Rest;
 use streams::Streams;
 use team::{Handed, Team};
 use udp::{Batch, Bound, Buffers, Socket};
@@ -189,6 +191,7 @@ struct Worker {
     /// Sessions that don't read; emptied at the end of each drain.
     unread: Vec<SessionKey>,
     deadline: Instant,
+    rest: Rest,
     tally: Tally,
     /// Time spent in turns since the last report.
     busy: Duration,
@@ -233,6 +236,7 @@ impl Worker {
             events: setup.events,
             unread: Vec::new(),
             deadline: now,
+            rest: Rest::new(now),
             tally: Tally::default(),
             busy: Duration::ZERO,
             reported: now,
@@ -256,7 +260,10 @@ impl Worker {
             }
             let fair = wake.mail.is_some() || wake.handed.is_some();
             let cut = self.tally.turns_cut;
-            self.turn(wake);
+            if let Some(pause) = self.turn(wake) {
+                // The thread itself: nobody else is on it, and the runtime's timer is too coarse.
+                std::thread::sleep(pause);
+            }
             let next = self.deadline.min(self.reported + report::INTERVAL);
             if sleep.deadline() != next.into() {
                 sleep.as_mut().reset(next.into());
@@ -300,9 +307,10 @@ impl Worker {
         .await
     }
 
-    /// One bounded piece of work.
-    fn turn(&mut self, wake: Wake) {
+    /// One bounded piece of work; how long to let datagrams gather after it.
+    fn turn(&mut self, wake: Wake) -> Option<Duration> {
         let start = Instant::now();
+        let datagrams = self.tally.datagrams_in;
         if wake.packets {
             self.tally.wakes_packets += 1;
             for index in 0..self.sockets.len() {
@@ -331,6 +339,11 @@ impl Worker {
         if end.saturating_duration_since(self.reported) >= report::INTERVAL {
             self.report(end);
         }
+        let pause = self
+            .rest
+            .after(start, end, self.tally.datagrams_in - datagrams);
+        self.tally.rests += u64::from(pause.is_some());
+        pause
     }
 
     fn take_mail(&mut self, mut mail: Mail, start: Instant) {

@@ -46,6 +46,8 @@ pub struct Tally {
     pub wakes_handed: u64,
     /// Turns at a deadline.
     pub wakes_timer: u64,
+    /// Sleeps in which datagrams gathered.
+    pub rests: u64,
     /// Datagrams received.
     pub datagrams_in: u64,
     /// Their bytes.
@@ -87,6 +89,7 @@ impl Default for Tally {
             wakes_mail: 0,
             wakes_handed: 0,
             wakes_timer: 0,
+            rests: 0,
             datagrams_in: 0,
             bytes_in: 0,
             datagrams_out: 0,
@@ -114,6 +117,7 @@ impl Tally {
         self.wakes_mail += other.wakes_mail;
         self.wakes_handed += other.wakes_handed;
         self.wakes_timer += other.wakes_timer;
+        self.rests += other.rests;
         self.datagrams_in += other.datagrams_in;
         self.bytes_in += other.bytes_in;
         self.datagrams_out += other.datagrams_out;
