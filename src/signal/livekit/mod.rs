@@ -50,6 +50,10 @@ use crate::media::message::{Notice, Refusal};
 use join::{Admission, Refused};
 use session::{Link, Opening, Session};
 
+/// Bytes a session reads at a time, and so its buffer from the start: clients say little. Longer
+/// messages make it grow.
+const READ_BYTES: usize = 4 << 10;
+
 /// The shard answers a join in milliseconds. Clients give the upgrade 5 s and more.
 pub(super) const JOIN_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -165,6 +169,7 @@ async fn join_room(
 ) -> Result<Response, Refused> {
     let message_max = signal.config.limits.signal_message_bytes.get();
     let upgrade = upgrade
+        .read_buffer_size(READ_BYTES)
         .max_message_size(message_max)
         .max_frame_size(message_max);
     let asked = tokio::time::timeout(JOIN_TIMEOUT, ask_shard(signal, &admission)).await;
