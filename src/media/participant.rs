@@ -83,7 +83,7 @@ pub struct Participant {
     /// The timer in the heap.
     pub armed: Armed,
     /// ICE, DTLS and data channels; of the connection on which the client publishes, if it has two.
-    pub peer: Peer,
+    pub peer: Box<Peer>,
     /// The receiving half, once there are keys.
     pub uplink: Option<Uplink>,
     /// The sending half.

@@ -102,7 +102,8 @@ pub struct Budget {
     /// The window that runs, and the one before.
     windows: [Window; 2],
     since: Instant,
-    repeats: Box<[Option<Repeat>; REPEATS]>,
+    /// Made when the first is asked for: most never ask.
+    repeats: Box<[Option<Repeat>]>,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -144,7 +145,7 @@ impl Budget {
         Self {
             windows: Default::default(),
             since: now,
-            repeats: Box::new([None; REPEATS]),
+            repeats: Box::default(),
         }
     }
 
@@ -160,6 +161,9 @@ impl Budget {
         let [running, before] = self.windows;
         let share = (running.fresh + before.fresh) / FRESH_PER_AGAIN;
         let again = running.again + before.again + bytes as u64;
+        if self.repeats.is_empty() {
+            self.repeats = vec![None; REPEATS].into();
+        }
         let slot = &mut self.repeats[(u64::from(stream) ^ seq) as usize % REPEATS];
         let known = slot.filter(|repeat| {
             let span = now.saturating_duration_since(repeat.since);

@@ -220,7 +220,7 @@ impl Room {
             peer_deadline: now,
             tick: now + TICK,
             armed: Armed::default(),
-            peer,
+            peer: Box::new(peer),
             uplink: None,
             leg: Leg::new(core.rng.fork(), bounds, now),
             downlink: None,

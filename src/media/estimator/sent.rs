@@ -9,18 +9,49 @@ pub struct Register {
     packets: VecDeque<Sent>,
     /// The number of the last one.
     newest: u64,
+    /// When it was sent, in microseconds from the start.
+    newest_micros: u64,
     start: Instant,
 }
 
-/// Sixteen bytes: a busy leg has thousands.
+/// Eight bytes: a busy leg has thousands, in memory that is touched for every packet.
 #[derive(Debug, Clone, Copy)]
 struct Sent {
-    /// Microseconds from the start.
-    micros: u64,
-    /// Lower bits of the number; neighbours are less than 2^32 apart.
-    seq: u32,
-    bytes: u16,
-    state: State,
+    /// Lower bits of the microseconds from the start; none is older than [`Register::AGE_MAX`].
+    micros: u32,
+    /// Lower bits of the number: there are less than 2^16 at a time.
+    seq: u16,
+    /// Length in the lower 14 bits, state in the others.
+    bytes_and_state: u16,
+}
+
+const STATE_SHIFT: u32 = 14;
+
+impl Sent {
+    fn new(micros: u64, seq: u64, bytes: usize) -> Self {
+        let bytes = bytes.min((1 << STATE_SHIFT) - 1) as u16;
+        Self {
+            micros: micros as u32,
+            seq: seq as u16,
+            bytes_and_state: bytes | (State::InFlight as u16) << STATE_SHIFT,
+        }
+    }
+
+    fn bytes(self) -> u64 {
+        u64::from(self.bytes_and_state & ((1 << STATE_SHIFT) - 1))
+    }
+
+    fn state(self) -> State {
+        match self.bytes_and_state >> STATE_SHIFT {
+            0 => State::InFlight,
+            1 => State::Lost,
+            _ => State::Arrived,
+        }
+    }
+
+    fn set(&mut self, state: State) {
+        self.bytes_and_state = self.bytes() as u16 | (state as u16) << STATE_SHIFT;
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,6 +92,7 @@ impl Register {
         Self {
             packets: VecDeque::new(),
             newest: 0,
+            newest_micros: 0,
             start: now,
         }
     }
@@ -72,40 +104,41 @@ impl Register {
         }
         self.newest = seq;
         let micros = self.micros(now) as u64;
+        let passed = micros.saturating_sub(self.newest_micros);
+        self.newest_micros = self.newest_micros.max(micros);
+        if passed > Self::AGE_MAX.as_micros() as u64 {
+            self.packets.clear();
+        }
         let full = self.packets.len() == Self::PACKETS_MAX;
-        let oldest = micros.saturating_sub(Self::AGE_MAX.as_micros() as u64);
         // At most two go per packet that comes, so this needs no loop.
         for room in [full, false] {
-            let old = |first: &Sent| first.micros < oldest;
+            let age = |first: &Sent| (self.newest_micros as u32).wrapping_sub(first.micros);
+            let old = |first: &Sent| u128::from(age(first)) > Self::AGE_MAX.as_micros();
             if room || self.packets.front().is_some_and(old) {
                 self.packets.pop_front();
             }
         }
-        self.packets.push_back(Sent {
-            micros,
-            seq: seq as u32,
-            bytes: bytes.min(u16::MAX.into()) as u16,
-            state: State::InFlight,
-        });
+        self.packets.push_back(Sent::new(micros, seq, bytes));
     }
 
     /// Takes in what was told of the packet whose number ends in these 16 bits.
     pub fn tell(&mut self, seq: u16, arrived: bool) -> News {
-        let start = self.start;
+        let (start, newest) = (self.start, self.newest_micros);
         let Some(packet) = self.find(seq) else {
             return News::None;
         };
-        let before = packet.state;
+        let before = packet.state();
         match (before, arrived) {
             (State::InFlight, false) => {
-                packet.state = State::Lost;
+                packet.set(State::Lost);
                 News::Lost
             }
             (State::InFlight | State::Lost, true) => {
-                packet.state = State::Arrived;
+                packet.set(State::Arrived);
+                let age = (newest as u32).wrapping_sub(packet.micros);
                 News::Arrived {
-                    sent: start + Duration::from_micros(packet.micros),
-                    bytes: packet.bytes.into(),
+                    sent: start + Duration::from_micros(newest.saturating_sub(age.into())),
+                    bytes: packet.bytes(),
                     late: before == State::Lost,
                 }
             }
@@ -122,14 +155,14 @@ impl Register {
     /// so stands for one 65536 before.
     fn find(&mut self, seq: u16) -> Option<&mut Sent> {
         let back = usize::from((self.newest as u16).wrapping_sub(seq));
-        let seq = self.newest.checked_sub(back as u64)? as u32;
+        self.newest.checked_sub(back as u64)?;
         // Mostly without a gap in the numbers: then the place is known.
         let last = self.packets.len().checked_sub(1)?;
         let place = last.checked_sub(back);
         if let Some(at) = place.filter(|at| self.packets[*at].seq == seq) {
             return self.packets.get_mut(at);
         }
-        let newest = self.newest as u32;
+        let newest = self.newest as u16;
         let distance = |packet: &Sent| std::cmp::Reverse(newest.wrapping_sub(packet.seq));
         let wanted = std::cmp::Reverse(newest.wrapping_sub(seq));
         let at = self.packets.binary_search_by_key(&wanted, distance);
@@ -177,5 +210,28 @@ mod tests {
         assert!(register.packets.iter().all(|packet| packet.seq >= 10_000));
         register.push(3, 100, start);
         assert_eq!(register.packets.back().unwrap().seq, 14_999);
+    }
+
+    #[test]
+    fn times_are_told_after_hours_and_lengths_beside_states() {
+        let start = Instant::now();
+        let mut register = Register::new(start);
+        for (seq, seconds) in [(1, 4_294), (2, 4_298), (3, 9_000), (4, 9_003)] {
+            let sent = start + Duration::from_secs(seconds);
+            register.push(seq, 1 << (seq * 4), sent);
+            let news = register.tell(seq as u16, false);
+            assert_eq!(news, News::Lost);
+            let News::Arrived {
+                sent: at,
+                bytes,
+                late,
+            } = register.tell(seq as u16, true)
+            else {
+                panic!("{seq} did not arrive");
+            };
+            assert_eq!((at, late), (sent, true));
+            assert_eq!(bytes, (1 << (seq * 4)).min((1 << STATE_SHIFT) - 1));
+        }
+        assert_eq!(register.packets.len(), 2);
     }
 }
