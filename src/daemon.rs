@@ -257,6 +257,7 @@ impl Daemon {
         let entries = entries.map(|reach| reach.team.doors()).unwrap_or_default();
         let addresses = listeners.media.tcp.iter().map(TcpListener::local_addr);
         let local_tcp: Vec<_> = addresses.collect::<io::Result<_>>().map_err(Error::Start)?;
+        let dropped = media::watch_drops(&listeners.media.workers);
         let mut cores = cores(count).into_iter();
         for (reach, mailbox) in listeners.media.workers.into_iter().zip(mailboxes) {
             let setup = Setup {
@@ -284,6 +285,7 @@ impl Daemon {
             workers: reports().collect(),
             signal: Arc::clone(&stats),
             tcp: arrivals,
+            dropped,
             draining: stop.clone(),
         };
         tokio::spawn(metrics::serve(listeners.metrics, sources));

@@ -31,8 +31,8 @@
 //! `cli -> daemon -> {signal, metrics, worker} -> directory -> media -> {ids, units}`; signalling
 //! and the directory know only [`media::message`] of media (and its limits), and `config` is read
 //! by `daemon` and `signal`. Beside them [`sim`] drives the shard as the worker does, on a virtual
-//! clock, and [`load`] is many clients of any server. It borrows from media, and from `sim` what
-//! clients, unlike servers, read and write.
+//! clock, and [`load`] is many clients of any server. It borrows from media, from `sim` what
+//! clients, unlike servers, read and write, and networks; and how the kernel's drops are read.
 //!
 //! # The hot path
 //!
@@ -107,6 +107,7 @@
 //! | a packet costs far more than the floor | `media/burst.rs`, `worker/mod.rs`, `load/floor.rs` |
 //! | frames come late, or in pieces | `media/burst.rs` |
 //! | delay or loss under load | `worker/mod.rs` (the bounds of a turn), `worker/udp.rs` |
+//! | loss that no worker counts | `worker/drops.rs` |
 //! | figures of `stellwerk load` that can't be right | `load/engine.rs`, `load/incoming.rs` |
 //! | a room on the wrong worker, 503 | `directory.rs` |
 //! | a fault that needs loss, many people or luck | a story in `sim/tests/`, with a seed |

@@ -50,8 +50,10 @@ const ARROWS: &[(&str, &[&str])] = &[
         &[
             "load",
             "media",
+            "sim::network",
             "sim::receiving",
             "sim::sdp",
+            "worker::drops",
             "config::Secret",
             "signal::grant::Grant",
             "matrix::trust",

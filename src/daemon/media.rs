@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -11,6 +12,7 @@ use tracing::{info, warn};
 
 use super::{Error, listen};
 use crate::config::Config;
+use crate::worker::drops::{self, Drops};
 use crate::worker::tcp;
 use crate::worker::team::{Connection, Team};
 use crate::worker::udp::{Bound, Buffers};
@@ -215,4 +217,13 @@ pub fn serve_tcp(
         tasks.spawn(tcp::serve(listener, workers, door));
     }
     tasks
+}
+
+/// Has what the kernel drops of datagrams for the workers counted, until the runtime ends.
+pub fn watch_drops(workers: &[Reach]) -> Arc<AtomicU64> {
+    let sockets = workers.iter().flat_map(|reach| &reach.sockets);
+    let drops = Drops::new(sockets.map(Bound::local));
+    let dropped = Arc::new(AtomicU64::new(0));
+    tokio::spawn(drops::watch(drops, Arc::clone(&dropped)));
+    dropped
 }

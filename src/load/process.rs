@@ -5,6 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::worker::drops::rows;
+
 /// Units of CPU time in /proc: it has been a hundredth of a second on every Linux for decades.
 const TICK: Duration = Duration::from_millis(10);
 
@@ -82,15 +84,9 @@ pub fn drops(ports: &HashSet<u16>) -> u64 {
     tables.map(|table| drops_in(&table, ports)).sum()
 }
 
-/// The second field is the local address, the last one what was dropped.
 fn drops_in(table: &str, ports: &HashSet<u16>) -> u64 {
-    let drops = |line: &str| {
-        let (_, port) = line.split_ascii_whitespace().nth(1)?.rsplit_once(':')?;
-        let port = u16::from_str_radix(port, 16).ok()?;
-        let dropped: u64 = line.split_ascii_whitespace().next_back()?.parse().ok()?;
-        ports.contains(&port).then_some(dropped)
-    };
-    table.lines().filter_map(drops).sum()
+    let own = rows(table).filter(|row| ports.contains(&row.local.1));
+    own.map(|row| u64::from(row.drops)).sum()
 }
 
 #[cfg(test)]

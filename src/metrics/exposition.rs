@@ -22,8 +22,14 @@ const SUITES: [&str; 3] = [
     "aead_aes_256_gcm",
 ];
 
-/// All families, from the last report of each worker and from signalling.
-pub fn families(reports: &[Report], signal: &Stats, tcp: &tcp::Stats) -> Vec<MetricFamily> {
+/// All families, from the last report of each worker, from signalling, and from the kernel, which
+/// has dropped so many datagrams.
+pub fn families(
+    reports: &[Report],
+    signal: &Stats,
+    tcp: &tcp::Stats,
+    dropped: u64,
+) -> Vec<MetricFamily> {
     let mut shard = Counters::default();
     let mut worker = Tally::default();
     for report in reports {
@@ -36,7 +42,7 @@ pub fn families(reports: &[Report], signal: &Stats, tcp: &tcp::Stats) -> Vec<Met
     page.packets(&shard);
     page.repair(&shard);
     page.data(&shard);
-    page.worker(&worker);
+    page.worker(&worker, dropped);
     page.ports(&worker, tcp);
     page.load(reports);
     page.signal(signal);
@@ -296,7 +302,7 @@ impl Page {
         );
     }
 
-    fn worker(&mut self, worker: &Tally) {
+    fn worker(&mut self, worker: &Tally, dropped: u64) {
         self.counters(
             "worker_wakes_total",
             "Turns of the workers, by what woke them.",
@@ -352,6 +358,11 @@ impl Page {
             "udp_receive_errors_total",
             "Receive calls that failed.",
             worker.receive_errors,
+        );
+        self.counter(
+            "kernel_dropped_datagrams_total",
+            "Datagrams that the kernel dropped because the buffer of a media socket was full.",
+            dropped,
         );
         self.histogram(
             "forward_delay_seconds",
@@ -532,6 +543,7 @@ mod tests {
                 reports,
                 &Stats::default(),
                 &tcp::Stats::default(),
+                6,
             ))
             .expect("families are well formed")
     }
@@ -546,6 +558,7 @@ mod tests {
             "stellwerk_forward_delay_seconds_bucket{le=\"0.00005\"} 100",
             "stellwerk_forward_delay_seconds_count 100",
             "stellwerk_worker_load_ratio{worker=\"1\"} 0.25",
+            "stellwerk_kernel_dropped_datagrams_total 6",
         ] {
             assert!(text.lines().any(|is| is == line), "{line} in\n{text}");
         }
@@ -558,7 +571,7 @@ mod tests {
             .lines()
             .filter_map(|line| line.strip_prefix("| `")?.split(['`', '{']).next())
             .collect();
-        let families = families(&[report()], &Stats::default(), &tcp::Stats::default());
+        let families = families(&[report()], &Stats::default(), &tcp::Stats::default(), 0);
         let exposed: Vec<&str> = families.iter().map(|family| family.name()).collect();
         for name in &exposed {
             assert!(
@@ -576,7 +589,7 @@ mod tests {
 
     #[test]
     fn names_follow_the_conventions() {
-        for family in families(&[report()], &Stats::default(), &tcp::Stats::default()) {
+        for family in families(&[report()], &Stats::default(), &tcp::Stats::default(), 0) {
             let name = family.name();
             let total = name.ends_with("_total");
             assert_eq!(

@@ -15,6 +15,7 @@ mod page;
 mod ports;
 
 use std::convert::Infallible;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -61,6 +62,8 @@ pub struct Sources {
     pub signal: Arc<Stats>,
     /// What is counted of TCP connections that no worker got.
     pub tcp: Arc<tcp::Stats>,
+    /// Datagrams of media that the kernel dropped.
+    pub dropped: Arc<AtomicU64>,
     /// Whether the daemon is stopping.
     pub draining: watch::Receiver<bool>,
 }
@@ -137,6 +140,7 @@ impl Page {
                 &reports,
                 &self.sources.signal,
                 &self.sources.tcp,
+                self.sources.dropped.load(Ordering::Relaxed),
             ))
             .expect("every family has a name and a metric");
         let text = Bytes::from(text);
@@ -170,8 +174,6 @@ impl Sources {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::Ordering;
-
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpStream;
 
@@ -196,6 +198,7 @@ mod tests {
             workers: vec![reports],
             signal: Arc::default(),
             tcp: Arc::default(),
+            dropped: Arc::default(),
             draining,
         };
         tokio::spawn(serve(listener, sources));
@@ -227,6 +230,7 @@ mod tests {
             workers: Vec::new(),
             signal: Arc::default(),
             tcp: Arc::default(),
+            dropped: Arc::default(),
             draining,
         };
         let stats = Arc::clone(&sources.signal);
@@ -256,6 +260,7 @@ mod tests {
                 workers: vec![reports],
                 signal: Arc::default(),
                 tcp: Arc::default(),
+                dropped: Arc::default(),
                 draining,
             },
             made: Mutex::new(None),

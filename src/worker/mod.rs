@@ -22,6 +22,7 @@
     reason = "the worker reads the clock so that nobody behind it does"
 )]
 
+pub mod drops;
 mod flows;
 mod intake;
 mod ready;
