@@ -50,6 +50,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         &[
             "load",
             "media",
+            "sim::gaps",
             "sim::network",
             "sim::receiving",
             "sim::sdp",

@@ -32,6 +32,7 @@
 pub mod client;
 pub mod content;
 pub mod decoder;
+pub mod gaps;
 pub mod judge;
 pub mod log;
 pub mod medium;

@@ -1,10 +1,10 @@
 //! The receiving half of a simulated client: streams taken apart, gaps asked for, arrivals
 //! reported; and each stream judged.
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::decoder::Decoder;
+use super::gaps::Gaps;
 use super::judge::{Arrivals, Judge, Offence, Received, Seen};
 use super::sdp::ids;
 use crate::ids::TrackSid;
@@ -26,8 +26,6 @@ pub struct Incoming {
     pub packets: u64,
     /// Of them, those that came as retransmissions.
     pub repaired: u64,
-    /// Numbers asked for, each once.
-    pub asked: u64,
     /// When the newest packet came.
     pub newest_at: Option<Instant>,
     /// The longest time between two packets.
@@ -36,7 +34,7 @@ pub struct Incoming {
     pub decoder: Decoder,
     ssrc: u32,
     judge: Judge,
-    missing: BTreeMap<u64, Missing>,
+    gaps: Gaps,
     first: Option<u64>,
     newest: u64,
     repair_newest: Option<u64>,
@@ -44,19 +42,6 @@ pub struct Incoming {
     received_before: u64,
     last_report: Option<(u32, Instant)>,
 }
-
-#[derive(Debug, Clone, Copy)]
-struct Missing {
-    since: Instant,
-    asked: Option<Instant>,
-}
-
-/// A missing packet is asked for again after this; above a usual round trip.
-const ASK_AGAIN: Duration = Duration::from_millis(100);
-/// And given up after this, as in browsers.
-const GIVE_UP: Duration = Duration::from_secs(1);
-/// Missing packets kept; a gap of more is not asked for.
-const MISSING_MAX: u64 = 512;
 
 impl Incoming {
     /// The stream on `ssrc`.
@@ -68,13 +53,12 @@ impl Incoming {
             ended: false,
             packets: 0,
             repaired: 0,
-            asked: 0,
             newest_at: None,
             gap_max: Duration::ZERO,
             decoder: Decoder::default(),
             ssrc,
             judge: Judge::new(kind, source.0, source.1),
-            missing: BTreeMap::new(),
+            gaps: Gaps::default(),
             first: None,
             newest: 0,
             repair_newest: None,
@@ -128,38 +112,16 @@ impl Incoming {
             self.newest = seq;
             return;
         };
-        self.missing.remove(&seq);
-        if seq <= self.newest {
-            return;
+        match self.kind {
+            Kind::Video => self.gaps.note(now, self.newest, seq),
+            Kind::Audio => {}
         }
-        if self.kind == Kind::Video && seq - self.newest <= MISSING_MAX {
-            for lost in self.newest + 1..seq {
-                self.missing.insert(
-                    lost,
-                    Missing {
-                        since: now,
-                        asked: None,
-                    },
-                );
-            }
-        }
-        self.newest = seq;
+        self.newest = self.newest.max(seq);
     }
 
-    /// The numbers to ask for now; they count as asked.
+    /// The numbers to ask for now.
     pub fn lost(&mut self, now: Instant) -> Vec<u16> {
-        let age = |at: Instant| now.saturating_duration_since(at);
-        self.missing
-            .retain(|_, missing| age(missing.since) < GIVE_UP);
-        let mut lost = Vec::new();
-        for (seq, missing) in &mut self.missing {
-            if missing.asked.is_none_or(|at| age(at) >= ASK_AGAIN) {
-                self.asked += u64::from(missing.asked.is_none());
-                missing.asked = Some(now);
-                lost.push(*seq as u16);
-            }
-        }
-        lost
+        self.gaps.due(now)
     }
 
     /// A sender report came.
