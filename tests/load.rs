@@ -52,6 +52,50 @@ fn one_publisher_is_seen_by_three_in_its_best_layer_without_loss() {
 }
 
 #[test]
+fn a_narrow_network_gets_a_smaller_layer_and_harms_nobody_else() {
+    let daemon = Daemon::start(27_000);
+    let page = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("impaired.html");
+    let call = "--publishers 1 --subscribers 6 --warmup 6s --duration 6s --loss-max 0 --json \
+                --impaired 34%:rate=500k --impaired 17%:loss=5,delay=30,jitter=10";
+    let mut load = daemon.load(call);
+    let output = load.arg("--html").arg(&page).output().expect("it runs");
+    let (report, progress) = said(&output);
+    // Though some of what goes to the narrow ones is lost: that is not what the limit is for.
+    assert!(output.status.success(), "{report} {progress}");
+    let [good, narrow, lossy] = [0, 1, 2].map(|at| &report["networks"][at]);
+    let number = |of: &Value, what: &str| of[what].as_f64().expect("a number");
+    let layers = |of: &Value| {
+        let seconds = of["seconds"].as_array().expect("seconds");
+        seconds.last().expect("a second")["layers"].clone()
+    };
+    assert_eq!(good["name"], "good");
+    assert_eq!(narrow["name"], "34%:rate=500k");
+    for (network, receivers) in [(good, 3), (narrow, 2), (lossy, 1)] {
+        assert_eq!(network["receivers"], receivers, "{network}");
+    }
+    // The others have the best layer, all of it, at once.
+    let best = serde_json::json!({ "q": 0, "h": 0, "f": 3, "none": 0 });
+    assert_eq!(layers(good), best, "{good}");
+    assert_eq!((&good["lost"], &good["beyond"]), (&0.into(), &0.into()));
+    assert!(number(good, "bitrate_each") > 1_500_000.0, "{good}");
+    assert!(good["delay_ms"]["p50"].as_f64() < Some(20.0), "{good}");
+    // What fits is the smallest, with the sound.
+    assert_eq!(layers(narrow)["f"], 0, "{narrow}");
+    assert_eq!(layers(narrow)["none"], 0, "{narrow}");
+    let bitrate = number(narrow, "bitrate_each");
+    assert!((100_000.0..500_000.0).contains(&bitrate), "{narrow}");
+    assert_eq!(narrow["beyond"], 0, "{narrow}");
+    // What is lost on the way is asked for, and comes; nothing else is lost.
+    let (inflicted, expected) = (number(lossy, "inflicted"), number(lossy, "expected"));
+    assert!((0.02..0.08).contains(&(inflicted / expected)), "{lossy}");
+    assert_eq!(lossy["beyond"], 0, "{lossy}");
+    assert!(number(lossy, "repaired") > inflicted / 4.0, "{lossy}");
+    assert!(lossy["delay_ms"]["p50"].as_f64() > Some(30.0), "{lossy}");
+    let page = std::fs::read_to_string(page).expect("a page");
+    assert!(page.contains("by network, in kbit/s") && page.contains("34%:rate=500k"));
+}
+
+#[test]
 fn others_join_in_the_places_of_those_who_leave() {
     let daemon = Daemon::start(25_000);
     let call = "--rooms 2 --subscribers 2 --churn 6 --duration 4s --loss-max 0 --json";
@@ -180,6 +224,11 @@ fn a_wrong_command_line_is_64() {
         "--join-rate 0",
         "--churn 1001",
         "--pacing slow",
+        "--impaired 20%",
+        "--subscribers 2 --impaired 20%:loss=2",
+        "--subscribers 3 --impaired 60%:loss=2 --impaired 60%:delay=2",
+        "--subscribers 0 --publishers 2 --impaired 50%:loss=2",
+        "--preset ramp --impaired 50%:loss=2",
     ];
     for arguments in wrong {
         let output = load(9, arguments).output().expect("it runs");

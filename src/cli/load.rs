@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::Args;
 use stellwerk::config;
 use stellwerk::load::plan::DURATION_MAX;
-use stellwerk::load::{self, Pacing, Plan, Preset, Progress, Report, Server, Shape};
+use stellwerk::load::{self, Impairment, Pacing, Plan, Preset, Progress, Report, Server, Shape};
 
 use super::Failure;
 use super::token::Signer;
@@ -51,18 +51,27 @@ pub struct Load {
     /// [default: 30s, of the preset ramp 10m].
     #[arg(long, value_parser = duration)]
     duration: Option<Duration>,
+    /// Give a share of those who only receive a bad network: "20%:loss=2,delay=40,jitter=10,
+    /// rate=1500k" loses 2 % of the datagrams and takes 40 to 50 ms longer each way, and carries
+    /// 1.5 Mbit/s down. For several networks it is given several times.
+    #[arg(long, value_name = "SHARE%:WHAT=VALUE,...", value_parser = impairment)]
+    impaired: Vec<Impairment>,
+    /// Another number is other luck on bad networks; the same is the same.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
     /// How the packets of a frame are spread in time.
     #[arg(long, value_enum, default_value = "chromium")]
     pacing: Pacing,
     /// The server's process on this host, to tell its CPU time and memory.
     #[arg(long, value_name = "PID")]
     pid: Option<u32>,
-    /// Fail if more than this share of the packets is lost, in percent.
+    /// Fail if more than this share of the packets is lost, in percent; those of participants with
+    /// bad networks don't count.
     #[arg(long, value_name = "PERCENT", value_parser = percent)]
     loss_max: Option<f64>,
     /// Load no server, but what every server has to do at least: open, seal, send. What it costs
     /// here is the floor beside which servers are to be seen.
-    #[arg(long, conflicts_with_all = ["url", "pid", "churn", "join_rate"])]
+    #[arg(long, conflicts_with_all = ["url", "pid", "churn", "join_rate", "impaired"])]
     floor: bool,
     /// Print the report as JSON.
     #[arg(long)]
@@ -75,25 +84,26 @@ pub struct Load {
 impl Load {
     /// Runs, prints, and gives the exit code: 0 if everybody joined and no more was lost than may.
     pub fn run(&self) -> Result<ExitCode, Failure> {
-        let shape = self.shape();
-        if let Some(problem) = shape.problem() {
-            return Err(Failure::Usage(problem));
-        }
         if self.floor && self.preset == Some(Preset::Ramp) {
             let problem = "the floor carries a shape, and has no limit to look for: give another";
             return Err(Failure::Usage(format!("{problem} --preset")));
         }
         let usual = self.preset.unwrap_or(Preset::Conference);
         let plan = Plan {
-            shape,
+            shape: self.shape(),
             join_rate: self.join_rate.unwrap_or(usual.join_rate()),
             warmup: self.warmup,
             duration: self.duration.unwrap_or(usual.duration()),
             churn: self.churn.unwrap_or(usual.churn()),
             ramp: usual == Preset::Ramp,
+            impairments: self.impaired.clone(),
+            seed: self.seed,
             pacing: self.pacing,
             pid: self.pid,
         };
+        if let Some(problem) = plan.problem() {
+            return Err(Failure::Usage(problem));
+        }
         // Two descriptors for each participant; what the host doesn't allow shows as failed joins.
         let _ = rlimit::increase_nofile_limit(u64::MAX);
         let tell = |progress: &Progress<'_>| eprintln!("{progress}");
@@ -139,7 +149,7 @@ impl Load {
 
     fn judge(&self, report: &Report) -> ExitCode {
         let mut good = report.joins.failures == 0;
-        let loss = report.loss() * 100.0;
+        let loss = report.loss_of_good() * 100.0;
         if let Some(most) = self.loss_max.filter(|most| loss > *most) {
             eprintln!("{loss:.4} % of the packets were lost, more than {most} %");
             good = false;
@@ -149,6 +159,10 @@ impl Load {
             false => ExitCode::FAILURE,
         }
     }
+}
+
+fn impairment(text: &str) -> Result<Impairment, String> {
+    text.parse()
 }
 
 fn rate(least: i64) -> clap::builder::RangedI64ValueParser<u32> {

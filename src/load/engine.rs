@@ -15,9 +15,13 @@ use mio::{Events, Poll, Token};
 use tokio::sync::mpsc::Sender;
 
 use super::clock::Clock;
+use super::groups::{Group, Groups};
+use super::impairment::Impairment;
+use super::incoming::Counts;
+use super::link::Link;
 use super::pacing::Pacing;
 use super::participant::{Participant, Step};
-use super::plan::Part;
+use super::plan::{Part, Plan};
 use super::process;
 use super::tally::{Second, Tally};
 use super::udp::Inbox;
@@ -30,6 +34,9 @@ const TURN: Duration = Duration::from_micros(250);
 /// Everybody's turn to say something comes after this: TWCC is to be sent every 100 ms at most.
 const ROUND: Duration = Duration::from_millis(80);
 
+/// Between two looks at what has come through bad networks. When it came is known exactly.
+const PASS_TIME: Duration = Duration::from_millis(1);
+
 /// Sockets that can be told of in one turn; more are told of in the next.
 const EVENTS: usize = 1024;
 
@@ -40,6 +47,8 @@ const READS: usize = 8;
 pub enum Order {
     /// Somebody has an answer of the server.
     Enter(Box<Participant>),
+    /// An answer names streams, and what repeats them.
+    Repairs(usize, Vec<(u32, u32)>),
     /// The server can be reached by another address.
     Candidate(usize, std::net::SocketAddr),
     /// Somebody has left.
@@ -70,10 +79,10 @@ pub struct Outcome {
     pub tally: Tally,
     /// One for each second.
     pub seconds: Vec<Second>,
-    /// Packets that should have come, and those of them that didn't.
-    pub expected: u64,
-    /// See `expected`.
-    pub lost: u64,
+    /// What became of packets that should have come.
+    pub counts: Counts,
+    /// The same for each network, the good one first.
+    pub networks: Vec<Group>,
     /// How media was encrypted.
     pub suites: Vec<Suite>,
     /// How the load tester itself fared.
@@ -102,6 +111,8 @@ const TURN_TOO_LONG: Duration = super::publisher::LATE;
 pub struct Engine {
     clock: Clock,
     pacing: Pacing,
+    impairments: Vec<Impairment>,
+    seed: u64,
     orders: Receiver<Order>,
     tell: Sender<Event>,
     poll: Poll,
@@ -112,15 +123,13 @@ pub struct Engine {
     participants: Vec<Option<Box<Participant>>>,
     publishers: Vec<usize>,
     connecting: Vec<usize>,
+    /// Those with bad networks, and when these were looked at.
+    impaired: (Vec<usize>, Instant),
     /// Those that may have more to read.
     unread: Vec<usize>,
     /// Whose turn to be visited it is, and since when.
     visited: (usize, Instant),
-    tally: Tally,
-    seconds: Vec<Second>,
-    second: (Instant, Tally, Second),
-    /// What those received who have left.
-    departed: Second,
+    groups: Groups,
     ports: HashSet<u16>,
     measuring: bool,
     own: Own,
@@ -128,18 +137,20 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Ready to run, with room for so many participants.
+    /// Ready to run, with room for the participants of `plan`.
     pub fn new(
         clock: Clock,
-        pacing: Pacing,
-        count: usize,
+        plan: &Plan,
         orders: Receiver<Order>,
         tell: Sender<Event>,
     ) -> io::Result<Self> {
         let now = clock.now();
+        let count = plan.parts().len();
         Ok(Self {
             clock,
-            pacing,
+            pacing: plan.pacing,
+            impairments: plan.impairments.clone(),
+            seed: plan.seed,
             orders,
             tell,
             poll: Poll::new()?,
@@ -149,12 +160,10 @@ impl Engine {
             participants: std::iter::repeat_with(|| None).take(count).collect(),
             publishers: Vec::new(),
             connecting: Vec::new(),
+            impaired: (Vec::new(), now),
             unread: Vec::new(),
             visited: (0, now),
-            tally: Tally::default(),
-            seconds: Vec::new(),
-            second: (now, Tally::default(), Second::default()),
-            departed: Second::default(),
+            groups: Groups::new(1 + plan.impairments.len(), now),
             ports: HashSet::new(),
             measuring: false,
             own: Own::default(),
@@ -176,6 +185,7 @@ impl Engine {
             }
             self.send(now);
             self.receive();
+            self.pass_on(now);
             self.visit(now);
             self.look_back(now);
             let done = self.clock.now();
@@ -206,6 +216,11 @@ impl Engine {
         loop {
             match self.orders.try_recv() {
                 Ok(Order::Enter(participant)) => self.enter(participant),
+                Ok(Order::Repairs(number, pairs)) => {
+                    if let Some(participant) = &mut self.participants[number] {
+                        participant.note_repairs(pairs);
+                    }
+                }
                 Ok(Order::Candidate(number, address)) => self.try_address(number, address),
                 Ok(Order::Exit(number)) => self.exit(number),
                 Ok(Order::Measure) => self.measure(now),
@@ -215,8 +230,16 @@ impl Engine {
         }
     }
 
-    fn enter(&mut self, participant: Box<Participant>) {
+    fn enter(&mut self, mut participant: Box<Participant>) {
         let number = participant.part.number;
+        let place = participant.part.network.checked_sub(1);
+        if let Some(impairment) = place.and_then(|place| self.impairments.get(place)) {
+            // Another for each, and the same in each run.
+            let own = (number as u64) << 32 | u64::from(participant.part.turn);
+            let seed = fastrand::Rng::with_seed(self.seed).u64(..) ^ own;
+            participant.transport.impair(Link::new(impairment, seed));
+            self.impaired.0.push(number);
+        }
         if participant.transport.has_socket() {
             self.listen(number, &participant);
         }
@@ -228,13 +251,11 @@ impl Engine {
         let Some(mut participant) = self.participants[number].take() else {
             return;
         };
-        for list in [&mut self.publishers, &mut self.connecting, &mut self.unread] {
+        let lists = [&mut self.publishers, &mut self.connecting, &mut self.unread];
+        for list in lists.into_iter().chain([&mut self.impaired.0]) {
             list.retain(|it| *it != number);
         }
-        if let Some(subscriber) = participant.subscriber() {
-            subscriber.sum_up(&mut self.departed);
-            self.departed.layers = Default::default();
-        }
+        self.groups.depart(&mut participant);
     }
 
     fn try_address(&mut self, number: usize, address: std::net::SocketAddr) {
@@ -268,7 +289,7 @@ impl Engine {
         for number in &self.publishers {
             if let Some(participant) = &mut self.participants[*number] {
                 let sent = participant.send(now, &self.clock, &mut self.batch);
-                self.tally.note_sent(sent);
+                self.groups.tally(participant.part.network).note_sent(sent);
             }
         }
     }
@@ -288,7 +309,8 @@ impl Engine {
                 more = participant.transport.read(&mut self.inbox);
                 for run in self.inbox.runs() {
                     let (tell, clock, part) = (&self.tell, &self.clock, participant.part);
-                    participant.receive(&run, clock, &mut self.tally, |step| {
+                    let tally = self.groups.tally(part.network);
+                    participant.receive(&run, clock, tally, |step| {
                         let _ = tell.blocking_send(Event::Step(part, step, clock.now()));
                     });
                 }
@@ -302,6 +324,25 @@ impl Engine {
         }
         if self.unread.is_empty() {
             self.unread = ready;
+        }
+    }
+
+    /// Takes further what is on its way through bad networks.
+    fn pass_on(&mut self, now: Instant) {
+        let (numbers, last) = &mut self.impaired;
+        if now.saturating_duration_since(*last) < PASS_TIME {
+            return;
+        }
+        *last = now;
+        for number in numbers {
+            let Some(participant) = &mut self.participants[*number] else {
+                continue;
+            };
+            let (tell, clock, part) = (&self.tell, &self.clock, participant.part);
+            let tally = self.groups.tally(part.network);
+            participant.pass_on(now, clock, tally, |step| {
+                let _ = tell.blocking_send(Event::Step(part, step, clock.now()));
+            });
         }
     }
 
@@ -355,10 +396,7 @@ impl Engine {
                 subscriber.restart();
             }
         }
-        self.tally = Tally::default();
-        self.seconds.clear();
-        self.second = (now, Tally::default(), Second::default());
-        self.departed = Second::default();
+        self.groups.restart(now);
         self.own = Own::default();
         let cpu = process::thread_cpu().unwrap_or_default();
         self.began = (now, cpu, process::drops(&self.ports));
@@ -367,42 +405,11 @@ impl Engine {
 
     /// Once a second: what was it like?
     fn look_back(&mut self, now: Instant) {
-        const SECOND: Duration = Duration::from_secs(1);
-        let (since, before, total_before) = &self.second;
-        if now.saturating_duration_since(*since) < SECOND {
-            return;
+        let participants = self.participants.iter_mut().flatten();
+        let participants = participants.map(Box::as_mut);
+        if let Some(second) = self.groups.second(now, self.measuring, participants) {
+            self.tell(Event::Second(second, self.measuring));
         }
-        let (since, mut total) = (*since + SECOND, self.departed.clone());
-        let mut hears = 0;
-        for participant in self.participants.iter_mut().flatten() {
-            hears += participant.part.hears as u64;
-            if let Some(subscriber) = participant.subscriber() {
-                subscriber.sum_up(&mut total);
-            }
-        }
-        let delay = &self.tally.delay_now;
-        let seen: u64 = total.layers.iter().sum();
-        let second = Second {
-            sent: self.tally.sent.packets.saturating_sub(before.sent.packets),
-            received: self.tally.received.saturating_sub(before.received),
-            expected: total.expected.saturating_sub(total_before.expected),
-            lost: total.lost.saturating_sub(total_before.lost),
-            p50: delay.percentile(0.5),
-            p99: delay.percentile(0.99),
-            layers: total.layers,
-            silent: hears.saturating_sub(seen),
-        };
-        self.tally.delay_now.clear();
-        let counts = Tally {
-            sent: self.tally.sent,
-            received: self.tally.received,
-            ..Tally::default()
-        };
-        self.second = (since, counts, total);
-        if self.measuring {
-            self.seconds.push(second.clone());
-        }
-        self.tell(Event::Second(second, self.measuring));
     }
 
     /// Sums up and tells.
@@ -412,21 +419,19 @@ impl Engine {
         let cpu_now = process::thread_cpu().unwrap_or_default();
         self.own.cpu = cpu_now.saturating_sub(cpu);
         self.own.drops = process::drops(&self.ports).saturating_sub(drops);
-        let mut total = self.departed.clone();
         let mut suites = Vec::new();
-        for participant in self.participants.iter_mut().flatten() {
+        for participant in self.participants.iter().flatten() {
             let suite = participant.suite();
             suites.extend(suite.filter(|suite| !suites.contains(suite)));
-            if let Some(subscriber) = participant.subscriber() {
-                subscriber.sum_up(&mut total);
-            }
         }
+        let participants = self.participants.iter_mut().flatten();
+        let (all, networks) = self.groups.finish(participants.map(Box::as_mut));
         let outcome = Outcome {
-            expected: total.expected,
-            lost: total.lost,
+            counts: all.counts,
+            tally: all.tally,
+            seconds: all.seconds,
+            networks,
             suites,
-            tally: self.tally,
-            seconds: self.seconds,
             own: self.own,
         };
         // Who doesn't listen any more has given up.

@@ -285,10 +285,10 @@ pub fn run(plan: Plan, mut progress: impl FnMut(&Progress<'_>)) -> Result<Report
     let failed = |error: std::io::Error| error.to_string();
     let clock = Clock::start();
     let start = clock.now();
-    let parts: Vec<_> = plan.shape.parts().collect();
+    let parts = plan.parts();
     let (order, orders) = orders::channel();
     let (tell, mut events) = mpsc::channel(EVENTS_MAX);
-    let engine = Engine::new(clock, plan.pacing, parts.len(), orders, tell).map_err(failed)?;
+    let engine = Engine::new(clock, &plan, orders, tell).map_err(failed)?;
     let mut floor = Floor::new(clock).map_err(failed)?;
     let (mut joins, mut entering) = (Joins::default(), Vec::new());
     for part in &parts {

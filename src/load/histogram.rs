@@ -28,6 +28,18 @@ impl Histogram {
         self.longest = self.longest.max(span);
     }
 
+    /// Counts all that another one has.
+    pub fn merge(&mut self, other: &Self) {
+        if other.counts.len() > self.counts.len() {
+            self.counts.resize(other.counts.len(), 0);
+        }
+        for (count, more) in self.counts.iter_mut().zip(&other.counts) {
+            *count += more;
+        }
+        self.total += other.total;
+        self.longest = self.longest.max(other.longest);
+    }
+
     /// Forgets all, and keeps the memory.
     pub fn clear(&mut self) {
         self.counts.fill(0);
@@ -107,6 +119,12 @@ mod tests {
             assert!((millis..millis * 1.02).contains(&found), "{share}: {found}");
         }
         assert_eq!(histogram.max(), Some(Duration::from_millis(100)));
+        let mut merged = Histogram::default();
+        merged.add(Duration::from_millis(200));
+        merged.merge(&histogram);
+        assert_eq!(merged.count(), 101);
+        assert_eq!(merged.percentile(0.5), histogram.percentile(0.51));
+        assert_eq!(merged.max(), Some(Duration::from_millis(200)));
         histogram.clear();
         assert_eq!((histogram.max(), histogram.count()), (None, 0));
     }

@@ -150,6 +150,7 @@ mod tests {
             room: 0,
             publishes: number == 0,
             hears: usize::from(number > 0),
+            network: 0,
         };
         (0..4).for_each(|number| joins.request(part(number), now));
         let at = now + Duration::from_millis(80);

@@ -14,19 +14,26 @@
 //! short turns (`engine.rs`), and that most packets are counted by their headers only
 //! (`incoming.rs`): of an opened sample, payloads tell when they were sent (`stamp.rs`).
 //!
-//! It borrows from the media core: keys out of DTLS, SRTP, RTCP, runs of datagrams; and from the
-//! simulator what clients, unlike servers, read and write: headers, feedback.
+//! It borrows from the media core: keys out of DTLS, SRTP, RTCP, runs of datagrams; from the
+//! simulator what clients, unlike servers, read and write: headers, gaps, feedback; and networks.
 //!
-//! Not here: impairments, repetition of lost packets in either direction (so what is lost shows),
-//! data channels, dynacast.
+//! Some may have a bad network (`impairment.rs`): it is a piece of the simulator's between socket
+//! and participant (`link.rs`). Only they ask for what is lost; of the others what is lost shows.
+//!
+//! Not here: repetition of what publishers lose, data channels, dynacast.
 
 mod address;
 mod clock;
 mod engine;
+mod figures;
 mod floor;
+mod groups;
 mod histogram;
+pub mod impairment;
 mod incoming;
 mod joins;
+mod link;
+mod networks;
 mod outgoing;
 pub mod pacing;
 mod page;
@@ -47,6 +54,7 @@ mod transport;
 mod udp;
 
 pub use floor::run as run_floor;
+pub use impairment::Impairment;
 pub use pacing::Pacing;
 pub use plan::{Plan, Preset, Shape};
 pub use report::{Progress, Report};

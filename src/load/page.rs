@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use super::networks::{self, Network};
 use super::picture::LAYERS;
 use super::process::Usage;
 use super::report::Report;
@@ -44,7 +45,7 @@ pub fn html(report: &Report) -> String {
         line("received", &|it| Some(it.received as f64)),
     ];
     chart(&mut page, "Packets per second", &packets);
-    let loss = |it: &Second| Some(it.lost as f64 * 100.0 / it.expected.max(1) as f64);
+    let loss = |it: &Second| Some(it.counts.lost as f64 * 100.0 / it.counts.expected.max(1) as f64);
     chart(&mut page, "Lost, in percent", &[line("lost", &loss)]);
     let delays = [
         line("half at most", &|it| millis(it.p50)),
@@ -57,9 +58,44 @@ pub fn html(report: &Report) -> String {
     }
     layers.push(line("none", &|it| Some(it.silent as f64)));
     chart(&mut page, "Pictures by layer", &layers);
+    networks(&mut page, report);
     server(&mut page, &report.usages, seconds);
     page.push_str("</html>\n");
     page
+}
+
+/// How those with bad networks fared beside the others.
+fn networks(page: &mut String, report: &Report) {
+    let networks = networks::of(report);
+    let lines = |value: &dyn Fn(&Network<'_>, &Second) -> Option<f64>| -> Vec<Line> {
+        let line = |network: &Network<'_>| {
+            let seconds = network.group.seconds.iter();
+            let values = seconds.map(|second| value(network, second));
+            (network.name(), values.collect())
+        };
+        networks.iter().map(line).collect()
+    };
+    if networks.is_empty() {
+        return;
+    }
+    let kilobits = lines(&|network, second| Some(network.kilobits_each(second.bytes)));
+    chart(page, "Received by each, by network, in kbit/s", &kilobits);
+    let beyond = lines(&|_, second| {
+        Some(second.counts.beyond() as f64 * 100.0 / second.counts.expected.max(1) as f64)
+    });
+    chart(
+        page,
+        "Lost beyond what was inflicted, by network, in percent",
+        &beyond,
+    );
+    let delays = lines(&|_, second| millis(second.p50));
+    chart(
+        page,
+        "Delay, half at most, by network, in milliseconds",
+        &delays,
+    );
+    let layers = lines(&|_, second| networks::mean_layer(second));
+    chart(page, "Mean layer, from 0 to 2, by network", &layers);
 }
 
 /// What the server's process used: `usages` has one more than there are seconds.

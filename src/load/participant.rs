@@ -1,5 +1,6 @@
 //! One participant's media: connection, what it sends, what it receives, and RTCP for both.
 
+use std::net::SocketAddr;
 use std::time::Instant;
 
 use super::clock::Clock;
@@ -25,6 +26,8 @@ pub struct Participant {
     pub mids: Option<Mids>,
     media: Option<Media>,
     seen: Seen,
+    /// SSRCs of media, and of what repeats it, as far as answers have named them.
+    pub repairs: Vec<(u32, u32)>,
 }
 
 /// What needs keys.
@@ -60,6 +63,20 @@ impl Participant {
             mids,
             media: None,
             seen: Seen::default(),
+            repairs: Vec::new(),
+        }
+    }
+
+    /// A later answer has named all streams, and what repeats them.
+    pub fn note_repairs(&mut self, pairs: Vec<(u32, u32)>) {
+        self.repairs = pairs;
+        self.ask_for_missing();
+    }
+
+    /// Asks for what is missing, if that is lost on purpose: otherwise losses are to be seen.
+    fn ask_for_missing(&mut self) {
+        if let (Some(media), Some(_)) = (&mut self.media, self.transport.link()) {
+            media.subscriber.ask_for_missing(&self.repairs);
         }
     }
 
@@ -92,6 +109,7 @@ impl Participant {
             opened: Vec::new(),
             feedback: Vec::new(),
         });
+        self.ask_for_missing();
         true
     }
 
@@ -116,7 +134,7 @@ impl Participant {
             sent.packets += written.packets;
             sent.late += written.late;
         }
-        sent.refused += flush(&self.transport, batch);
+        sent.refused += flush(&mut self.transport, now, batch);
         sent
     }
 
@@ -132,22 +150,42 @@ impl Participant {
             .arrival
             .map_or_else(|| clock.now(), |unix| clock.instant(unix));
         for datagram in run.datagrams() {
-            match (Class::of(datagram), &mut self.media) {
-                (Some(Class::Rtp), Some(media)) => {
-                    let seen = media.subscriber.receive(arrival, clock, datagram, tally);
-                    if seen.media && !std::mem::replace(&mut self.seen.media, true) {
-                        step(Step::Heard);
-                    }
-                    if seen.picture && !std::mem::replace(&mut self.seen.picture, true) {
-                        step(Step::Shown);
+            match self.transport.link() {
+                None => self.take(arrival, run.from, datagram, (clock, tally), &mut step),
+                Some(link) => {
+                    let passes = link.down.put(arrival, run.from, datagram);
+                    if let Some(media) = self.media.as_mut().filter(|_| !passes) {
+                        media.subscriber.note_taken(datagram);
                     }
                 }
-                (Some(Class::Rtcp), Some(media)) => media.control(arrival, datagram),
-                (Some(Class::Stun | Class::Dtls), _) => {
-                    self.transport.receive(clock.now(), run.from, datagram);
-                }
-                _ => {}
             }
+        }
+    }
+
+    /// A datagram that arrived then.
+    fn take(
+        &mut self,
+        arrival: Instant,
+        from: SocketAddr,
+        datagram: &[u8],
+        (clock, tally): (&Clock, &mut Tally),
+        step: &mut impl FnMut(Step),
+    ) {
+        match (Class::of(datagram), &mut self.media) {
+            (Some(Class::Rtp), Some(media)) => {
+                let seen = media.subscriber.receive(arrival, clock, datagram, tally);
+                if seen.media && !std::mem::replace(&mut self.seen.media, true) {
+                    step(Step::Heard);
+                }
+                if seen.picture && !std::mem::replace(&mut self.seen.picture, true) {
+                    step(Step::Shown);
+                }
+            }
+            (Some(Class::Rtcp), Some(media)) => media.control(arrival, datagram),
+            (Some(Class::Stun | Class::Dtls), _) => {
+                self.transport.receive(clock.now(), from, datagram);
+            }
+            _ => {}
         }
     }
 
@@ -157,7 +195,7 @@ impl Participant {
         let Some(media) = &mut self.media else { return };
         if let Some(publisher) = &mut media.publisher {
             publisher.report(now, clock, batch);
-            flush(&self.transport, batch);
+            flush(&mut self.transport, now, batch);
         }
         media.subscriber.forget(now);
         let (control, feedback) = (&mut media.control, &mut media.feedback);
@@ -166,7 +204,28 @@ impl Participant {
             .subscriber
             .feedback(now, control.ssrc().get(), feedback);
         if !feedback.is_empty() && control.seal_rtcp(feedback, 0).is_ok() {
-            self.transport.send(feedback, None);
+            self.transport.send(now, feedback, None);
+        }
+    }
+
+    /// Takes what has come through its bad network by now, and asks for what has not.
+    pub fn pass_on(
+        &mut self,
+        now: Instant,
+        clock: &Clock,
+        tally: &mut Tally,
+        mut step: impl FnMut(Step),
+    ) {
+        self.transport.pass_up(now);
+        while let Some(held) = self.transport.link().and_then(|link| link.down.take(now)) {
+            self.take(held.at, held.peer, &held.bytes, (clock, tally), &mut step);
+        }
+        let Some(media) = &mut self.media else { return };
+        let (control, feedback) = (&mut media.control, &mut media.feedback);
+        feedback.clear();
+        media.subscriber.ask(now, control.ssrc().get(), feedback);
+        if !feedback.is_empty() && control.seal_rtcp(feedback, 0).is_ok() {
+            self.transport.send(now, feedback, None);
         }
     }
 
@@ -199,10 +258,10 @@ impl Media {
 }
 
 /// Sends all of `batch`. How many datagrams the kernel didn't take.
-fn flush(transport: &Transport, batch: &mut Batch) -> u64 {
+fn flush(transport: &mut Transport, now: Instant, batch: &mut Batch) -> u64 {
     let mut refused = 0;
     while let Some((run, segment)) = batch.take() {
-        if !transport.send(run, segment) {
+        if !transport.send(now, run, segment) {
             refused += run.len().div_ceil(segment.unwrap_or(run.len()).max(1)) as u64;
         }
     }

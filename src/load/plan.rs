@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::impairment::{self, Impairment};
 use super::pacing::Pacing;
 
 /// Most participants of a plan. Each has two file descriptors and 100 KB of memory here.
@@ -52,6 +53,10 @@ pub struct Plan {
     pub churn: u32,
     /// Whether it is measured while people join, up to the limit of the server.
     pub ramp: bool,
+    /// Bad networks of some of those who only receive.
+    pub impairments: Vec<Impairment>,
+    /// Decides what happens there to each datagram.
+    pub seed: u64,
     /// How publishers send.
     pub pacing: Pacing,
     /// The server, if it runs on this host.
@@ -71,6 +76,8 @@ pub struct Part {
     pub publishes: bool,
     /// How many others it hears.
     pub hears: usize,
+    /// Its network: 0 is a good one, others are impairments of the plan, counted from 1.
+    pub network: usize,
 }
 
 impl Preset {
@@ -140,8 +147,40 @@ impl Shape {
                 room: number / each,
                 publishes,
                 hears: publishers - usize::from(publishes),
+                network: 0,
             }
         })
+    }
+
+    /// All who only receive.
+    fn subscribers_of_all(&self) -> usize {
+        self.rooms.saturating_mul(self.subscribers)
+    }
+}
+
+impl Plan {
+    /// What is wrong with it, if anything is.
+    pub fn problem(&self) -> Option<String> {
+        if self.ramp && !self.impairments.is_empty() {
+            // What they lose and wait for would be taken for the server's limit.
+            let problem =
+                "--impaired can't be beside the preset ramp, which ends at loss and delay";
+            return Some(format!("{problem}: give another --preset"));
+        }
+        let subscribers = self.shape.subscribers_of_all();
+        let shape = self.shape.problem();
+        shape.or_else(|| impairment::problem(&self.impairments, subscribers))
+    }
+
+    /// Everybody, as their shape has them, with their networks.
+    pub fn parts(&self) -> Vec<Part> {
+        let networks = impairment::networks(&self.impairments, self.shape.subscribers_of_all());
+        let mut networks = networks.into_iter();
+        let mut parts: Vec<_> = self.shape.parts().collect();
+        for part in parts.iter_mut().filter(|part| !part.publishes) {
+            part.network = networks.next().unwrap_or(0);
+        }
+        parts
     }
 }
 
@@ -192,6 +231,33 @@ mod tests {
         assert_eq!(count(Preset::Webinar), (61, 60));
         assert_eq!(count(Preset::Rooms), (75, 150));
         assert_eq!(count(Preset::Churn), (200, 180));
+    }
+
+    #[test]
+    fn only_those_who_only_receive_have_bad_networks() {
+        let mut plan = Plan {
+            shape: Shape {
+                rooms: 2,
+                publishers: 1,
+                subscribers: 2,
+            },
+            join_rate: 1,
+            warmup: Duration::ZERO,
+            duration: Duration::ZERO,
+            churn: 0,
+            ramp: false,
+            impairments: vec!["50%:loss=2".parse().expect("an impairment")],
+            seed: 0,
+            pacing: Pacing::Chromium,
+            pid: None,
+        };
+        assert_eq!(plan.problem(), None);
+        let networks: Vec<_> = plan.parts().iter().map(|part| part.network).collect();
+        assert_eq!(networks, [0, 1, 0, 0, 1, 0]);
+        assert_eq!(plan.parts()[1].successor().network, 1);
+        plan.ramp = true;
+        let problem = plan.problem().unwrap_or_default();
+        assert!(problem.contains("another --preset"), "{problem}");
     }
 
     #[test]

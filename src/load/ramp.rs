@@ -51,7 +51,7 @@ impl Ramp {
 }
 
 fn problem(second: &Second) -> Option<String> {
-    let loss = second.lost as f64 / second.expected.max(1) as f64;
+    let loss = second.counts.lost as f64 / second.counts.expected.max(1) as f64;
     let seen: u64 = second.layers.iter().sum();
     if second.silent > seen {
         return Some("most pictures don't come".to_owned());
@@ -68,13 +68,17 @@ fn problem(second: &Second) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::incoming::Counts;
     use super::*;
 
     fn second(lost: u64, delay: u64, silent: u64) -> Second {
         Second {
             received: 1000 - lost,
-            expected: 1000,
-            lost,
+            counts: Counts {
+                expected: 1000,
+                lost,
+                ..Counts::default()
+            },
             p99: Some(Duration::from_millis(delay)),
             layers: [0, 0, 5],
             silent,

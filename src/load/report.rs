@@ -3,13 +3,14 @@
 use std::fmt::{self, Write as _};
 use std::time::Duration;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::engine::{Outcome, Own};
+use super::figures::{join_json, layers_text, millis, millis_text, second_json, share};
 use super::histogram::Histogram;
 use super::joins::Joins;
+use super::networks;
 use super::page;
-use super::picture::LAYERS;
 use super::plan::Plan;
 use super::process::Usage;
 use super::ramp::Ramp;
@@ -62,12 +63,12 @@ impl fmt::Display for Progress<'_> {
         let Second {
             sent,
             received,
-            expected,
-            lost,
+            counts,
             p50,
             p99,
             layers: [low, middle, high],
             silent,
+            ..
         } = self.second;
         let seconds = self.time.as_secs();
         write!(f, "{seconds:>4} s  {}/{} joined", self.joined, self.all)?;
@@ -78,7 +79,7 @@ impl fmt::Display for Progress<'_> {
             f,
             "  {sent}/s sent  {received}/s received  {:.2} % lost  delay {} p50 {} p99  \
              layers {low} {middle} {high}",
-            share(*lost, *expected) * 100.0,
+            share(counts.lost, counts.expected) * 100.0,
             millis_text(*p50),
             millis_text(*p99),
         )?;
@@ -95,7 +96,13 @@ impl fmt::Display for Progress<'_> {
 impl Report {
     /// Of the packets that should have come, those that didn't: 0 to 1.
     pub fn loss(&self) -> f64 {
-        share(self.outcome.lost, self.outcome.expected)
+        share(self.outcome.counts.lost, self.outcome.counts.expected)
+    }
+
+    /// The same without those who lose on purpose.
+    pub fn loss_of_good(&self) -> f64 {
+        let good = self.outcome.networks.first();
+        good.map_or(0.0, |good| share(good.counts.lost, good.counts.expected))
     }
 
     /// Why the figures are the load tester's own and not the server's; nothing if they are not.
@@ -180,8 +187,8 @@ impl Report {
                 "sent": tally.sent.packets,
                 "received": tally.received,
                 "received_bytes": tally.bytes,
-                "expected": outcome.expected,
-                "lost": outcome.lost,
+                "expected": outcome.counts.expected,
+                "lost": outcome.counts.lost,
                 "loss": self.loss(),
                 "repeated": tally.repeated,
                 "left_out": tally.left_out,
@@ -221,6 +228,10 @@ impl Report {
                 "cpu_s": cpu.as_secs_f64(),
                 "cpu_us_per_packet": self.per_packet(cpu),
             });
+        }
+        if !plan.impairments.is_empty() {
+            report["plan"]["seed"] = json!(plan.seed);
+            report["networks"] = networks::json(self);
         }
         if let Some(ramp) = &self.ramp {
             report["ramp"] = json!({
@@ -275,18 +286,16 @@ impl Report {
         writeln!(
             out,
             "  lost         {} of {}  ({:.4} %)",
-            outcome.lost,
-            outcome.expected,
+            outcome.counts.lost,
+            outcome.counts.expected,
             self.loss() * 100.0
         )?;
         let three = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("max", 1.0)];
         writeln!(out, "delay          {}", spans(&tally.delay, &three))?;
         if let Some(last) = outcome.seconds.last() {
-            let layers = LAYERS.iter().zip(last.layers);
-            let layers = layers.map(|(layer, count)| format!("{count} {}", layer.rid));
-            let layers = layers.collect::<Vec<_>>().join("  ");
-            writeln!(out, "layers at last {layers}  {} none", last.silent)?;
+            writeln!(out, "layers at last {}", layers_text(last))?;
         }
+        networks::write_text(self, out)?;
         let ciphers = outcome.suites.iter().map(|suite| suite.label());
         writeln!(
             out,
@@ -338,57 +347,21 @@ impl Report {
     }
 }
 
-fn share(part: u64, whole: u64) -> f64 {
-    part as f64 / whole.max(1) as f64
-}
-
-/// In milliseconds, to a microsecond.
-fn millis(span: Option<Duration>) -> Value {
-    span.map_or(Value::Null, |span| json!(span.as_micros() as f64 / 1000.0))
-}
-
-fn millis_text(span: Option<Duration>) -> String {
-    span.map_or_else(
-        || "-".to_owned(),
-        |span| format!("{:.2} ms", span.as_secs_f64() * 1000.0),
-    )
-}
-
-fn join_json(histogram: &Histogram) -> Value {
-    json!({
-        "count": histogram.count(),
-        "p50": millis(histogram.percentile(0.5)),
-        "p99": millis(histogram.percentile(0.99)),
-    })
-}
-
-fn second_json(second: &Second) -> Value {
-    let layers = LAYERS.iter().zip(second.layers);
-    let mut layers: Map<String, Value> = layers
-        .map(|(layer, count)| (layer.rid.to_owned(), json!(count)))
-        .collect();
-    layers.insert("none".to_owned(), json!(second.silent));
-    json!({
-        "sent": second.sent,
-        "received": second.received,
-        "expected": second.expected,
-        "lost": second.lost,
-        "p50_ms": millis(second.p50),
-        "p99_ms": millis(second.p99),
-        "layers": layers,
-    })
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::groups::Group;
+    use super::super::incoming::Counts;
     use super::super::pacing::Pacing;
     use super::super::plan::Preset;
     use super::*;
 
     fn report() -> Report {
         let mut outcome = Outcome {
-            expected: 1000,
-            lost: 5,
+            counts: Counts {
+                expected: 1000,
+                lost: 5,
+                ..Counts::default()
+            },
             ..Outcome::default()
         };
         outcome.own.wall = Duration::from_secs(10);
@@ -409,6 +382,8 @@ mod tests {
                 warmup: Duration::ZERO,
                 duration: Duration::from_secs(10),
                 pacing: Pacing::Burst,
+                impairments: Vec::new(),
+                seed: 0,
                 pid: Some(7),
             },
             joins: Joins::default(),
@@ -460,6 +435,69 @@ mod tests {
         report.ramp = Some(ramp);
         assert_eq!(report.json()["ramp"]["limit"], "one <b> too many");
         assert!(report.html().contains("one &lt;b> too many"));
+    }
+
+    #[test]
+    fn bad_networks_are_told_from_the_good_one() {
+        let mut report = report();
+        assert_eq!(report.json().get("networks"), None);
+        assert!(!report.text().contains("network"));
+        report.plan.shape.subscribers = 4;
+        report.plan.impairments = vec!["50%:loss=2,rate=500k".parse().expect("an impairment")];
+        let group = |counts, bytes, layers| {
+            let mut group = Group::default();
+            group.counts = counts;
+            group.seconds.push(Second {
+                bytes: bytes / 10,
+                layers,
+                ..Second::default()
+            });
+            group.tally.bytes = bytes;
+            group
+        };
+        let bad = Counts {
+            expected: 1000,
+            lost: 3,
+            repaired: 20,
+            inflicted: 22,
+        };
+        // Two of the four, for ten seconds.
+        let good = group(Counts::default(), 2_500_000, [0, 0, 2]);
+        report.outcome.networks = vec![good, group(bad, 1_000_000, [2, 0, 0])];
+        let json = report.json();
+        let [good, bad] = [0, 1].map(|at| &json["networks"][at]);
+        assert_eq!(
+            (&good["name"], &good["beyond"]),
+            (&"good".into(), &0.into())
+        );
+        assert_eq!(
+            (&good["receivers"], &good["impairment"]),
+            (&2.into(), &Value::Null)
+        );
+        assert_eq!(good["bitrate_each"], 1_000_000);
+        assert_eq!(bad["name"], "50%:loss=2,rate=500k");
+        assert_eq!(
+            (&bad["bitrate_each"], &bad["beyond"]),
+            (&400_000.into(), &1.into())
+        );
+        assert_eq!(bad["impairment"]["rate"], 500_000);
+        assert_eq!(bad["seconds"][0]["bitrate_each"], 400_000.0);
+        assert_eq!(bad["seconds"][0]["layers"]["q"], 2);
+        assert_eq!(report.loss_of_good(), 0.0);
+        let text = report.text();
+        assert!(
+            text.contains("50%:loss=2,rate=500k: 2 receive 400 kbit/s each"),
+            "{text}"
+        );
+        assert!(
+            text.contains("22 inflicted  1 beyond  20 repaired"),
+            "{text}"
+        );
+        let page = report.html();
+        assert!(
+            page.contains("Mean layer") && page.contains("400 at last"),
+            "{page}"
+        );
     }
 
     #[test]

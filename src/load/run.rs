@@ -58,11 +58,11 @@ pub fn run(
     let failed = |error: std::io::Error| error.to_string();
     let clock = Clock::start();
     let address = Address::parse(&server.url)?;
-    let count = plan.shape.parts().count();
+    let count = plan.parts().len();
     // One `Enter` for each participant, and few candidates: no bound of its own is needed.
     let (order, orders) = orders::channel();
     let (tell, events) = mpsc::channel(EVENTS_MAX);
-    let engine = Engine::new(clock, plan.pacing, count, orders, tell).map_err(failed)?;
+    let engine = Engine::new(clock, &plan, orders, tell).map_err(failed)?;
     let thread = std::thread::Builder::new().name("media".to_owned());
     let thread = thread.spawn(move || engine.run()).map_err(failed)?;
     let runtime = runtime::Builder::new_current_thread().enable_all().build();
@@ -124,7 +124,7 @@ impl Call {
         plan: Plan,
         progress: &mut impl FnMut(&Progress<'_>),
     ) -> Result<Report, String> {
-        let mut parts: Vec<_> = plan.shape.parts().collect();
+        let mut parts = plan.parts();
         let at_first = if plan.ramp { RAMP_START } else { parts.len() };
         let later = parts.split_off(at_first.min(parts.len()));
         self.enter(parts, plan.join_rate, progress).await;

@@ -158,6 +158,8 @@ pub struct Answer {
     pub passive: bool,
     /// Addresses it can be reached at by UDP.
     pub candidates: Vec<SocketAddr>,
+    /// SSRCs of its streams, and of what repeats them (RFC 5576 section 4.2).
+    pub repairs: Vec<(u32, u32)>,
 }
 
 impl Answer {
@@ -174,6 +176,9 @@ impl Answer {
                 "ice-pwd" => value.clone_into(&mut answer.password),
                 "fingerprint" => value.clone_into(&mut answer.fingerprint),
                 "setup" => answer.passive = value == "passive",
+                "ssrc-group" if answer.repairs.len() < SECTIONS_MAX => {
+                    answer.repairs.extend(repair(value));
+                }
                 "candidate" => {
                     let address = candidate(value);
                     let new = address.filter(|it| !answer.candidates.contains(it));
@@ -186,6 +191,12 @@ impl Answer {
         let parts = [&answer.ufrag, &answer.password, &answer.fingerprint];
         parts.iter().all(|part| !part.is_empty()).then_some(answer)
     }
+}
+
+/// The two in a group of media and repetitions.
+fn repair(text: &str) -> Option<(u32, u32)> {
+    let (media, repair) = text.strip_prefix("FID ")?.split_once(' ')?;
+    Some((media.parse().ok()?, repair.trim_end().parse().ok()?))
 }
 
 /// The address in a candidate, if it is one for UDP.
@@ -241,8 +252,11 @@ mod tests {
             a=candidate:1 1 udp 2130706431 192.0.2.1 7882 typ host\r\n\
             a=candidate:1 1 udp 2130706431 192.0.2.1 7882 typ host\r\n\
             a=candidate:2 1 tcp 1 192.0.2.1 7881 typ host tcptype passive\r\n\
-            a=candidate:3 1 udp 2130706431 2001:db8::5 7882 typ host\r\n";
+            a=candidate:3 1 udp 2130706431 2001:db8::5 7882 typ host\r\n\
+            a=ssrc-group:FID 7 4294967295\r\na=ssrc-group:SIM 1 2 3\r\n\
+            a=ssrc-group:FID 8\r\n";
         let answer = Answer::parse(text).expect("an answer");
+        assert_eq!(answer.repairs, [(7, u32::MAX)]);
         assert_eq!(
             (answer.ufrag.as_str(), answer.password.as_str()),
             ("u", "p")

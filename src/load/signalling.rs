@@ -194,8 +194,11 @@ impl Session {
                     .candidate(address)
                     .map_err(|error| format!("no way to {address}: {error}"))?;
             }
-            let participant = Participant::new(self.part, transport, self.mids.clone());
+            let mut participant = Participant::new(self.part, transport, self.mids.clone());
+            participant.repairs = answer.repairs;
             self.order(Order::Enter(Box::new(participant)));
+        } else if let Some(answer) = Answer::parse(sdp) {
+            self.order(Order::Repairs(self.part.number, answer.repairs));
         }
         self.offer().await
     }

@@ -3,16 +3,16 @@
 use std::time::{Duration, Instant};
 
 use super::clock::Clock;
-use super::incoming::Incoming;
+use super::incoming::{Counts, Incoming};
 use super::publisher::{picture_stamp, voice_stamp};
 use super::sdp::kind_of;
-use super::tally::{Second, Tally};
+use super::tally::Tally;
 use crate::media::codec::vp8::Descriptor;
 use crate::media::message::Kind;
 use crate::media::ntp::Ntp;
-use crate::media::rtcp::feedback::{Twcc, write_pli, write_receiver_report};
+use crate::media::rtcp::feedback::{Twcc, write_nack, write_pli, write_receiver_report};
 use crate::media::srtp::RtpOpener;
-use crate::sim::receiving::{Header, payload};
+use crate::sim::receiving::{Header, nearest, payload};
 
 /// Most streams of a participant; packets of further ones are not looked at.
 const STREAMS_MAX: usize = 2000;
@@ -22,6 +22,9 @@ const SILENCE: Duration = Duration::from_secs(60);
 
 /// Between two receiver reports.
 const REPORT_TIME: Duration = Duration::from_secs(1);
+
+/// Between two looks at what is missing, as libwebrtc has it.
+const ASK_TIME: Duration = Duration::from_millis(20);
 
 /// What came of a packet, for who joins.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -38,11 +41,23 @@ pub struct Subscriber {
     /// SSRCs of `streams`, in their order: all that is searched for each packet.
     ssrcs: Vec<u32>,
     streams: Vec<Incoming>,
-    /// Packets of streams that have ended, that should have come, and those of them that didn't.
-    ended: (u64, u64),
+    /// Where what is missing is repeated, if it is asked for.
+    repairs: Option<Vec<Repair>>,
+    /// What became of packets of streams that have ended.
+    ended: Counts,
     twcc: Twcc,
     report_due: Instant,
+    asked: Instant,
     opened: Vec<u8>,
+}
+
+/// A stream of repetitions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Repair {
+    ssrc: u32,
+    /// What it repeats.
+    media: u32,
+    newest: Option<u64>,
 }
 
 impl Subscriber {
@@ -52,10 +67,27 @@ impl Subscriber {
             rtp,
             ssrcs: Vec::new(),
             streams: Vec::new(),
-            ended: (0, 0),
+            repairs: None,
+            ended: Counts::default(),
             twcc: Twcc::new(now),
             report_due: now + REPORT_TIME,
+            asked: now,
             opened: Vec::new(),
+        }
+    }
+
+    /// Asks for what is missing from now on. Pairs name what is repeated, and where.
+    pub fn ask_for_missing(&mut self, pairs: &[(u32, u32)]) {
+        let repairs = self.repairs.get_or_insert_default();
+        for (media, ssrc) in pairs {
+            let known = repairs.iter().any(|it| it.ssrc == *ssrc);
+            if !known && repairs.len() < STREAMS_MAX {
+                repairs.push(Repair {
+                    ssrc: *ssrc,
+                    media: *media,
+                    newest: None,
+                });
+            }
         }
     }
 
@@ -77,13 +109,14 @@ impl Subscriber {
         }
         let Some(kind) = kind_of(datagram[1] & 0x7f) else {
             tally.repeated += 1;
+            self.repair(&header, datagram, tally);
             return Seen::default();
         };
         let Some(at) = self.stream(kind, &header, arrival) else {
             return Seen::default();
         };
         let stream = &mut self.streams[at];
-        if let Some(index) = stream.note(&header) {
+        if let Some(index) = stream.note(&header, arrival) {
             let opened = &mut self.opened;
             match self.rtp.open(datagram, header.len, index, opened) {
                 Ok(()) => {
@@ -100,6 +133,41 @@ impl Subscriber {
         }
     }
 
+    /// Looks what is repeated (RFC 4588 section 4): the first two bytes are its number. Probes are
+    /// repetitions too, or have no bytes at all.
+    fn repair(&mut self, header: &Header, datagram: &[u8], tally: &mut Tally) {
+        let repairs = self.repairs.iter_mut().flatten();
+        let Some(repair) = repairs.into_iter().find(|it| it.ssrc == header.ssrc) else {
+            return;
+        };
+        let newest = repair.newest.unwrap_or(header.seq.into());
+        let index = nearest(header.seq, newest);
+        let opened = &mut self.opened;
+        if self.rtp.open(datagram, header.len, index, opened).is_err() {
+            tally.unopened += 1;
+            return;
+        }
+        repair.newest = Some(newest.max(index));
+        let at = self.ssrcs.iter().position(|ssrc| *ssrc == repair.media);
+        let number = payload(opened, header.len).split_first_chunk::<2>();
+        if let (Some(at), Some((number, rest))) = (at, number) {
+            let stream = &mut self.streams[at];
+            stream.note_repaired(stream.index(u16::from_be_bytes(*number)));
+            if let Some(descriptor) = Descriptor::parse(rest) {
+                stream.look(header, &descriptor);
+            }
+        }
+    }
+
+    /// A bad network took a datagram on purpose.
+    pub fn note_taken(&mut self, datagram: &[u8]) {
+        let media = Header::parse(datagram).filter(|_| kind_of(datagram[1] & 0x7f).is_some());
+        let Some(header) = media else { return };
+        if let Some(at) = self.ssrcs.iter().position(|ssrc| *ssrc == header.ssrc) {
+            self.streams[at].note_taken(&header);
+        }
+    }
+
     /// The place of the stream of a packet.
     fn stream(&mut self, kind: Kind, header: &Header, now: Instant) -> Option<usize> {
         if let Some(at) = self.ssrcs.iter().position(|ssrc| *ssrc == header.ssrc) {
@@ -109,7 +177,11 @@ impl Subscriber {
             return None;
         }
         self.ssrcs.push(header.ssrc);
-        self.streams.push(Incoming::new(kind, header, now));
+        let mut stream = Incoming::new(kind, header, now);
+        if self.repairs.is_some() {
+            stream.ask_for_missing();
+        }
+        self.streams.push(stream);
         Some(self.ssrcs.len() - 1)
     }
 
@@ -137,29 +209,44 @@ impl Subscriber {
         self.twcc.write(out, sender, 0);
     }
 
+    /// Writes which packets are missing, if that is asked for, and it is time.
+    pub fn ask(&mut self, now: Instant, sender: u32, out: &mut Vec<u8>) {
+        let early = now.saturating_duration_since(self.asked) < ASK_TIME;
+        if early || self.repairs.is_none() {
+            return;
+        }
+        self.asked = now;
+        for stream in &mut self.streams {
+            let missing = stream.missing(now);
+            if !missing.is_empty() {
+                write_nack(out, sender, stream.ssrc(), &missing);
+            }
+        }
+    }
+
     /// Lets go of streams that have ended.
     pub fn forget(&mut self, now: Instant) {
         let ended = |it: &Incoming| now.saturating_duration_since(it.heard()) > SILENCE;
         while let Some(at) = self.streams.iter().position(ended) {
-            let (expected, lost) = self.streams.swap_remove(at).expected();
+            self.ended.add(self.streams.swap_remove(at).counts());
             self.ssrcs.swap_remove(at);
-            self.ended = (self.ended.0 + expected, self.ended.1 + lost);
         }
     }
 
-    /// Adds to `second` what was seen since the last time, and all that was lost.
-    pub fn sum_up(&mut self, second: &mut Second) {
-        second.expected += self.ended.0;
-        second.lost += self.ended.1;
-        for stream in &mut self.streams {
-            let (expected, lost) = stream.expected();
-            second.expected += expected;
-            second.lost += lost;
-            if !stream.is_video() {
-                continue;
-            }
+    /// What became of packets.
+    pub fn counts(&self) -> Counts {
+        let mut counts = self.ended;
+        for stream in &self.streams {
+            counts.add(stream.counts());
+        }
+        counts
+    }
+
+    /// Adds to `layers` those of the pictures that were seen since the last time.
+    pub fn take_layers(&mut self, layers: &mut [u64]) {
+        for stream in self.streams.iter_mut().filter(|it| it.is_video()) {
             let layer = stream.take_layer().map(usize::from);
-            if let Some(count) = layer.and_then(|layer| second.layers.get_mut(layer)) {
+            if let Some(count) = layer.and_then(|layer| layers.get_mut(layer)) {
                 *count += 1;
             }
         }
@@ -167,7 +254,7 @@ impl Subscriber {
 
     /// What counts begins now.
     pub fn restart(&mut self) {
-        self.ended = (0, 0);
+        self.ended = Counts::default();
         for stream in &mut self.streams {
             stream.restart();
         }

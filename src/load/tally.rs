@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::histogram::Histogram;
+use super::incoming::Counts;
 use super::publisher::Sent;
 
 /// Counts since the measurement began.
@@ -38,6 +39,19 @@ impl Tally {
         self.delay_now.add(delay);
     }
 
+    /// Adds what others counted; what is of this second stays with them.
+    pub fn add(&mut self, other: &Tally) {
+        self.note_sent(other.sent);
+        self.received += other.received;
+        self.bytes += other.bytes;
+        self.repeated += other.repeated;
+        self.opened += other.opened;
+        self.unopened += other.unopened;
+        self.unstamped += other.unstamped;
+        self.left_out += other.left_out;
+        self.delay.merge(&other.delay);
+    }
+
     /// Adds what was sent.
     pub fn note_sent(&mut self, sent: Sent) {
         self.sent.packets += sent.packets;
@@ -53,10 +67,10 @@ pub struct Second {
     pub sent: u64,
     /// Packets received.
     pub received: u64,
-    /// Packets that should have been.
-    pub expected: u64,
-    /// Of them, those that weren't.
-    pub lost: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// What became of packets that should have been.
+    pub counts: Counts,
     /// Half of the delays were at most that.
     pub p50: Option<Duration>,
     /// 99 of 100 were at most that.
@@ -65,4 +79,18 @@ pub struct Second {
     pub layers: [u64; 3],
     /// Pictures that nothing came of.
     pub silent: u64,
+}
+
+impl Second {
+    /// Adds what others saw in the same second, but for the delays.
+    pub fn add(&mut self, other: &Second) {
+        self.sent += other.sent;
+        self.received += other.received;
+        self.bytes += other.bytes;
+        self.counts.add(other.counts);
+        for (layer, count) in self.layers.iter_mut().zip(other.layers) {
+            *layer += count;
+        }
+        self.silent += other.silent;
+    }
 }

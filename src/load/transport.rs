@@ -12,6 +12,7 @@ use str0m::ice::IceCreds;
 use str0m::net::{Protocol, Receive};
 use str0m::{Candidate, Event, Input, Output, Rtc};
 
+use super::link::{Held, Link};
 use super::sdp::{Answer, CANDIDATES_MAX, Credentials};
 use super::udp::{Inbox, Socket};
 use crate::media::demux::Class;
@@ -22,6 +23,8 @@ pub struct Transport {
     rtc: Rtc,
     slot: KeySlot,
     socket: Option<Socket>,
+    /// What is between it and the socket, if that is more than nothing.
+    link: Option<Link>,
     candidates: Vec<SocketAddr>,
     /// Where DTLS goes, so where media goes.
     destination: Option<SocketAddr>,
@@ -44,6 +47,7 @@ impl Transport {
             rtc,
             slot,
             socket: None,
+            link: None,
             candidates: Vec::new(),
             destination: None,
             connected: false,
@@ -61,6 +65,27 @@ impl Transport {
             wake: now + NEVER,
             ..Self::new(now)
         })
+    }
+
+    /// Puts a bad network before the socket.
+    pub fn impair(&mut self, link: Link) {
+        self.link = Some(link);
+    }
+
+    /// The bad network, if there is one.
+    pub fn link(&mut self) -> Option<&mut Link> {
+        self.link.as_mut()
+    }
+
+    /// Hands to the kernel what has come through the bad network by now.
+    pub fn pass_up(&mut self, now: Instant) {
+        let (Some(link), Some(socket)) = (&mut self.link, &self.socket) else {
+            return;
+        };
+        while let Some(Held { peer, bytes, .. }) = link.up.take(now) {
+            // What the kernel doesn't take is lost, too.
+            socket.send(peer, &bytes, None);
+        }
     }
 
     /// What offers say of it.
@@ -144,14 +169,14 @@ impl Transport {
         };
         // What str0m doesn't expect it refuses; nothing comes of it.
         let _ = self.rtc.handle_input(Input::Receive(now, receive));
-        self.drain();
+        self.drain(now);
     }
 
     /// Does what is due.
     pub fn tick(&mut self, now: Instant) {
         if now >= self.wake {
             let _ = self.rtc.handle_input(Input::Timeout(now));
-            self.drain();
+            self.drain(now);
         }
     }
 
@@ -164,9 +189,18 @@ impl Transport {
     }
 
     /// Sends media: one datagram or a run of equal ones. Whether it left.
-    pub fn send(&self, contents: &[u8], segment: Option<usize>) -> bool {
-        let way = self.socket.as_ref().zip(self.destination);
-        way.is_some_and(|(socket, destination)| socket.send(destination, contents, segment))
+    pub fn send(&mut self, now: Instant, contents: &[u8], segment: Option<usize>) -> bool {
+        let Some((socket, destination)) = self.socket.as_ref().zip(self.destination) else {
+            return false;
+        };
+        let Some(link) = &mut self.link else {
+            return socket.send(destination, contents, segment);
+        };
+        for datagram in contents.chunks(segment.unwrap_or(contents.len()).max(1)) {
+            // Whether it arrives is nobody's business here.
+            link.up.put(now, destination, datagram);
+        }
+        true
     }
 
     /// Whether the connection has ended.
@@ -174,7 +208,7 @@ impl Transport {
         !self.rtc.is_alive()
     }
 
-    fn drain(&mut self) {
+    fn drain(&mut self, now: Instant) {
         // Each turn takes something out that the last input has put in.
         while self.rtc.is_alive() {
             match self.rtc.poll_output() {
@@ -186,8 +220,10 @@ impl Transport {
                     if Class::of(&transmit.contents) == Some(Class::Dtls) {
                         self.destination = Some(transmit.destination);
                     }
-                    if let Some(socket) = &self.socket {
-                        // What is lost is sent again.
+                    // What is lost is sent again.
+                    if let Some(link) = &mut self.link {
+                        link.up.put(now, transmit.destination, &transmit.contents);
+                    } else if let Some(socket) = &self.socket {
                         socket.send(transmit.destination, &transmit.contents, None);
                     }
                 }
