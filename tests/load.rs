@@ -6,10 +6,11 @@
 
 mod daemon;
 
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use daemon::{Daemon, STELLWERK, free_ports, load, said};
 use serde_json::Value;
+use stellwerk::config::{DEV_KEY, DEV_SECRET};
 
 #[test]
 fn one_publisher_is_seen_by_three_in_its_best_layer_without_loss() {
@@ -209,6 +210,44 @@ fn a_server_that_dies_meanwhile_is_no_success() {
         last.map(|last| &last["layers"]["none"]),
         Some(&Value::from(1))
     );
+}
+
+/// LiveKit's own server, for development, on loopback: it offers such addresses only when told.
+fn livekit_server() -> Daemon {
+    let port = free_ports(29_000);
+    let (tcp, udp) = (port + 1, port + 2);
+    let config = format!(
+        "{{port: {port}, keys: {{{DEV_KEY}: {DEV_SECRET}}}, rtc: {{tcp_port: {tcp}, \
+         udp_port: {udp}, node_ip: 127.0.0.1, use_external_ip: false, \
+         enable_loopback_candidate: true, interfaces: {{includes: [lo]}}}}}}"
+    );
+    let process = Command::new("livekit-server")
+        .args(["--dev", "--bind", "127.0.0.1", "--config-body", &config])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("livekit-server is in PATH");
+    Daemon::await_port(process, port)
+}
+
+#[test]
+#[ignore = "needs livekit-server in PATH"]
+fn livekit_server_is_loaded_in_the_same_way() {
+    let server = livekit_server();
+    let call = "--publishers 1 --subscribers 2 --warmup 5s --duration 5s --loss-max 1 --json";
+    let output = server.load(call).output().expect("it runs");
+    let (report, progress) = said(&output);
+    assert!(output.status.success(), "{report} {progress}");
+    assert_eq!(report["joins"]["count"], 3);
+    assert_eq!(report["joins"]["failures"], 0);
+    assert_eq!(report["joins"]["first_picture_ms"]["count"], 2, "{report}");
+    let seconds = report["seconds"].as_array().expect("seconds");
+    let last = seconds.last().expect("a second");
+    assert_eq!(last["layers"]["none"], 0, "{report}");
+    // Two voices of 50 packets, and pictures of at least a packet each 33 ms.
+    assert!(last["received"].as_u64() > Some(120), "{report}");
+    assert_eq!(report["packets"]["unopened"], 0, "{report}");
+    assert!(report["server"]["rss_bytes"].as_u64() > Some(1 << 20));
 }
 
 #[test]

@@ -45,6 +45,11 @@ impl Daemon {
             .stderr(Stdio::null())
             .spawn()
             .expect("the program starts");
+        Self::await_port(process, port)
+    }
+
+    /// A server that was just started, as soon as clients can come.
+    pub fn await_port(process: Child, port: u16) -> Self {
         let daemon = Self { process, port };
         let late = Instant::now() + START_TIME;
         while TcpStream::connect(("127.0.0.1", port)).is_err() {

@@ -70,10 +70,11 @@ verify_units() {
   rm -rf "$scratch"
 }
 
-# cargo test, its long ones too; one result per test so that the totals tell something.
+# cargo test, its long ones too; one result per test so that the totals tell something. What needs a
+# server of others is a step of its own, see livekit_server.
 cargo_tests() {
   local log=$CACHE/logs/cargo-test.log status
-  cargo test --locked --no-fail-fast -- --include-ignored >"$log" 2>&1
+  cargo test --locked --no-fail-fast -- --include-ignored --skip livekit_server_ >"$log" 2>&1
   status=$?
   awk -v OFS='\t' '
     /Running |Doc-tests/ { where = $0; sub(/^ *(Running )?/, "", where); sub(/ \(.*/, "", where) }
@@ -96,6 +97,12 @@ cargo_tests() {
   else
     echo "ok   cargo test ($(grep -c '\.\.\. ok$' "$log") tests)"
   fi
+}
+
+# The load tester against LiveKit's own server, where that is installed.
+livekit_server() {
+  step_if 'command -v livekit-server' 'load of livekit-server' \
+    cargo test --locked --test load -- --ignored livekit_server_
 }
 
 # suite NAME COMMAND...: a client suite, which records its own results and ends with 3 where a test
