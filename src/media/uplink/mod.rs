@@ -143,37 +143,33 @@ impl Uplink {
         };
         let since_start = now.saturating_duration_since(self.start);
         self.streams[at].note(index, header.timestamp, since_start, now);
-        let payload = header::payload(&self.opened, header.len, header.padded);
-        let mut received = Received {
-            ssrc: header.ssrc,
-            seq: index,
+        let mut payload = header::payload(&self.opened, header.len, header.padded);
+        let (mut ssrc, mut seq) = (header.ssrc, index);
+        let mut payload_type = header.payload_type;
+        if self.streams[at].repairs {
+            // What is repeated begins with its own number (RFC 4588 section 4). Without it the
+            // packet is padding that probes the path.
+            let Some((original, rest)) = payload.split_first_chunk::<2>() else {
+                return Ok(None);
+            };
+            let number = u16::from_be_bytes(*original);
+            let Some(original) = repeated(&mut self.streams, at, number) else {
+                return Ok(None);
+            };
+            (ssrc, seq) = original;
+            payload_type = codecs.repeats(payload_type).ok_or(Dropped::CodecUnknown)?;
+            payload = rest;
+        }
+        Ok(Some(Received {
+            ssrc,
+            seq,
             timestamp: header.timestamp,
             marker: header.marker,
             audio_level: header.audio_level,
-            payload_type: header.payload_type,
+            payload_type,
             dependency: header.dependency.map(Box::from),
-            payload: Arc::from([]),
-        };
-        let payload = match self.streams[at].repairs {
-            false => payload,
-            true => {
-                // What is repeated begins with its own number (RFC 4588 section 4). Without it the
-                // packet is padding that probes the path.
-                let Some((original, payload)) = payload.split_first_chunk::<2>() else {
-                    return Ok(None);
-                };
-                let number = u16::from_be_bytes(*original);
-                let Some(original) = repeated(&mut self.streams, at, number) else {
-                    return Ok(None);
-                };
-                (received.ssrc, received.seq) = original;
-                let media = codecs.repeats(header.payload_type);
-                received.payload_type = media.ok_or(Dropped::CodecUnknown)?;
-                payload
-            }
-        };
-        received.payload = Arc::from(payload);
-        Ok(Some(received))
+            payload: Arc::from(payload),
+        }))
     }
 
     /// The first packet of a stream was opened: whose is it?
