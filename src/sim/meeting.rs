@@ -100,35 +100,7 @@ impl Meeting {
         fastrand::seed(seed);
         #[expect(clippy::disallowed_methods, reason = "virtual time starts somewhere")]
         let now = Instant::now();
-        let shard = fixed_keys::shard(ShardConfig {
-            limits: Limits {
-                rooms: 10,
-                participants_per_room: 200,
-                tracks_per_participant: 64,
-                sdp_bytes: 512 * 1024,
-                media_sections: 512,
-                candidates: 64,
-                packets_per_second: 10_000,
-                data_messages_per_second: 500,
-                data_queue_bytes: 1024 * 1024,
-                connect_timeout: Duration::from_secs(15),
-                empty_timeout: Duration::from_secs(300),
-                departure_timeout: Duration::from_secs(20),
-                name_bytes: 256,
-                metadata_bytes: 512 * 1024,
-                attributes_bytes: 64 * 1024,
-                pause_video: false,
-                codecs: Codec::ALL.to_vec(),
-            },
-            local: vec![SHARD],
-            told: vec![SHARD],
-            local_tcp: Vec::new(),
-            told_tcp: Vec::new(),
-            worker: WorkerId(0),
-            now,
-            unix: UNIX,
-            seed,
-        });
+        let shard = fixed_keys::shard(config(seed, now));
         Self {
             now,
             start: now,
@@ -420,6 +392,39 @@ impl Meeting {
             .filter(|track| track.medium.kind == kind)
             .filter_map(|track| track.sid.clone())
             .collect()
+    }
+}
+
+/// What shards of meetings are told at their start.
+pub fn config(seed: u64, now: Instant) -> ShardConfig {
+    ShardConfig {
+        limits: Limits {
+            rooms: 10,
+            participants_per_room: 200,
+            tracks_per_participant: 64,
+            sdp_bytes: 512 * 1024,
+            media_sections: 512,
+            candidates: 64,
+            packets_per_second: 10_000,
+            data_messages_per_second: 500,
+            data_queue_bytes: 1024 * 1024,
+            connect_timeout: Duration::from_secs(15),
+            empty_timeout: Duration::from_secs(300),
+            departure_timeout: Duration::from_secs(20),
+            name_bytes: 256,
+            metadata_bytes: 512 * 1024,
+            attributes_bytes: 64 * 1024,
+            pause_video: false,
+            codecs: Codec::ALL.to_vec(),
+        },
+        local: vec![SHARD],
+        told: vec![SHARD],
+        local_tcp: Vec::new(),
+        told_tcp: Vec::new(),
+        worker: WorkerId(0),
+        now,
+        unix: UNIX,
+        seed,
     }
 }
 

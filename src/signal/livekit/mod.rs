@@ -40,13 +40,15 @@ use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use livekit_protocol as proto;
+use prost::Message;
 
 use super::http::Slot;
 use super::matrix::members;
 use super::{Signal, Stats, not_found};
 use crate::directory::notices;
 use crate::media::message::administration::{Fact, RoomRequest};
-use crate::media::message::{Notice, Refusal};
+use crate::media::message::{Notice, Refusal, Request};
 use join::{Admission, Refused};
 use session::{Link, Opening, Session};
 
@@ -56,6 +58,23 @@ const READ_BYTES: usize = 4 << 10;
 
 /// The shard answers a join in milliseconds. Clients give the upgrade 5 s and more.
 pub(super) const JOIN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What a message of a client asks of a shard, if it does: for benches.
+#[doc(hidden)]
+pub fn read(message: &[u8]) -> Option<Request> {
+    let asked = decode::signal_request(message).ok()?.message?;
+    match request::interpret(asked, false) {
+        request::Action::Ask(request) => Some(request),
+        _ => None,
+    }
+}
+
+/// A notice as a client gets it, if it does: for benches.
+#[doc(hidden)]
+pub fn write(notice: Notice) -> Option<Vec<u8>> {
+    let message = Some(wire::reply(notice)?);
+    Some(proto::SignalResponse { message }.encode_to_vec())
+}
 
 pub(super) fn routes() -> Router<Arc<Signal>> {
     Router::new()
