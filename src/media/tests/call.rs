@@ -1,8 +1,6 @@
 //! A shard and its clients in memory, on virtual time: datagrams take one step, weather may lose
 //! some of them, and the books on every datagram are kept (`ledger.rs`). Stories in the files
 //! beside this one read as what people do.
-//!
-//! Only public items of the crate are used here: the bench drives this too.
 
 use std::net::SocketAddr;
 use std::ops::{Index, IndexMut};

@@ -6,8 +6,6 @@
 //! Its handshakes and its feedback are str0m's, so what runs here is ICE, DTLS and WebRTC as
 //! another implementation speaks them. What many clients see over bad networks is for the
 //! simulator (`sim`), whose clients are our own to the last byte.
-//!
-//! Only public items of the crate are used here: the bench drives this client too.
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;

@@ -1,5 +1,4 @@
-//! The books themselves: a nonce used twice, and each other offence, is caught. Apart from
-//! `ledger.rs`, which the bench includes.
+//! The books themselves: a nonce used twice, and each other offence, is caught.
 
 use std::net::SocketAddr;
 
