@@ -11,7 +11,8 @@
 //! - `forward/N`: through the shard to N viewers; no kernel.
 //! - `sent/N`: that, and each run sent as the floor does. Beside the floor this is what a server
 //!   costs.
-//! - `tracks/N`: to 10 viewers who have N tracks each; no kernel.
+//! - `tracks/N`: to 10 viewers who have N tracks each, of one packet of 83 bytes for each frame, or
+//!   the rate control would leave some out; no kernel.
 //! - `nack`: a viewer's word that a packet is missing, until it was sent again; no kernel.
 //!
 //! Budget: 700 ns for `forward/50`; 20 % more of it with 1000 viewers; `tracks/50` 25 % more than
@@ -32,7 +33,7 @@ use std::time::{Duration, Instant};
 
 use figures::Figures;
 use rig::floor::{Floor, Wire};
-use rig::room::{PACKETS, Room};
+use rig::room::{PACKETS, RATE_SMALL, Room};
 use stellwerk::media::message::Transmit;
 
 const VIEWERS: [usize; 5] = [1, 10, 50, 200, 1000];
@@ -76,8 +77,9 @@ fn main() {
     for tracks in TRACKS {
         let (mut room, floor) = (None, floors.get(&TRACK_VIEWERS).copied());
         let name = format!("tracks/{tracks}");
-        let found = figures.measure(&name, tracks * PACKETS * TRACK_VIEWERS, floor, |times| {
-            let room = room.get_or_insert_with(|| Room::new(TRACK_VIEWERS, tracks));
+        let found = figures.measure(&name, tracks * TRACK_VIEWERS, floor, |times| {
+            let new = || Room::with_rate(TRACK_VIEWERS, tracks, RATE_SMALL);
+            let room = room.get_or_insert_with(new);
             through(room, times, |transmit| {
                 black_box(transmit);
             })

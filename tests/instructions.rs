@@ -33,7 +33,7 @@ const ALLOCATOR_OPTIONS: &str = "background_thread:false,dirty_decay_ms:-1,muzzy
 
 /// How often a part runs. What differs between two processes by chance, such as the keys of hash
 /// maps, is small beside the difference.
-const TIMES: [u64; 2] = [200, 1200];
+const TIMES: [u64; 2] = [500, 2500];
 
 /// More than the baseline by which a part fails.
 const TOLERANCE_PERCENT: f64 = 5.0;

@@ -28,7 +28,7 @@ use stellwerk::sim::sdp::{self, Section, Usage};
 use stellwerk::units::Bitrate;
 
 use super::floor::{self, HEADER};
-use super::room::{PACKETS, PAYLOAD, Room};
+use super::room::{PACKETS, PAYLOAD, RATE_SMALL, Room};
 
 /// A part.
 pub struct Part {
@@ -58,7 +58,7 @@ pub const PARTS: [Part; 10] = [
     part("demux", "whose datagram it is, of 1000", demux),
     part(
         "forward",
-        "a packet of 100 bytes through the shard to 10 viewers",
+        "a packet of 83 bytes through the shard to 10 viewers",
         forward,
     ),
     part("offer", "an offer of six sections read", offer),
@@ -217,7 +217,7 @@ fn demux() -> Box<dyn FnMut()> {
 
 /// Small packets, so that there is little in it of the cipher.
 fn forward() -> Box<dyn FnMut()> {
-    let mut room = Room::with_rate(10, 1, Bitrate::kbps(24));
+    let mut room = Room::with_rate(10, 1, RATE_SMALL);
     Box::new(move || {
         let frames = room.frames();
         room.take(&frames, &mut |transmit| {

@@ -26,6 +26,10 @@ pub const PAYLOAD: usize = 1094;
 /// Of each camera.
 const RATE: Bitrate = Bitrate::kbps(1050);
 
+/// Of a picture so small that fifty of them are within what a viewer is first believed to take:
+/// one packet of 83 bytes for each frame.
+pub const RATE_SMALL: Bitrate = Bitrate::kbps(20);
+
 /// Between two frames, as the cameras have it.
 const FRAME: Duration = Duration::from_nanos(1_000_000_000 / 30);
 
