@@ -13,6 +13,7 @@ mod exposition;
 mod matrix;
 mod page;
 mod ports;
+mod worker;
 
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicU64, Ordering};
