@@ -75,6 +75,10 @@ pub struct Twcc {
 /// Most packets one report speaks of.
 const STATUS_MAX: u64 = 1000;
 
+/// Numbers that can wait for a report, far more than come between two. A sender whose numbers jump
+/// further has started anew, or means to fill our memory.
+const WAITING_MAX: u64 = 16 * STATUS_MAX;
+
 impl Twcc {
     /// Nothing arrived; times count from `start`.
     pub fn new(start: Instant) -> Self {
@@ -96,7 +100,12 @@ impl Twcc {
                 self.newest.saturating_add_signed(ahead.into())
             }
         };
-        let next = *self.next.get_or_insert(seq);
+        let mut next = *self.next.get_or_insert(seq);
+        if seq.saturating_sub(next) > WAITING_MAX {
+            self.arrived.clear();
+            next = seq;
+            self.next = Some(seq);
+        }
         self.newest = self.newest.max(seq);
         // What arrives after its number was reported lost stays so, as in browsers.
         if seq >= next {
@@ -169,6 +178,26 @@ pub const TWCC_INTERVAL: Duration = Duration::from_millis(50);
 mod tests {
     use super::*;
     use crate::media::rtcp::{self, Item};
+
+    #[test]
+    fn numbers_that_jump_wait_for_no_report() {
+        let start = Instant::now();
+        let mut twcc = Twcc::new(start);
+        for jump in 0..100_000_u32 {
+            twcc.note((jump * 16_100) as u16, start);
+            assert!(twcc.arrived.len() <= 1);
+        }
+        // Where it jumped last, all goes on as before.
+        let last = (99_999_u32 * 16_100) as u16;
+        twcc.note(last.wrapping_add(2), start);
+        let mut out = Vec::new();
+        assert!(twcc.write(&mut out, 1, 2));
+        let Some(Ok(Item::Twcc(report))) = rtcp::read(&out).next() else {
+            panic!("no report");
+        };
+        let arrived: Vec<_> = report.packets().map(|(_, at)| at.is_some()).collect();
+        assert_eq!(arrived, [true, false, true]);
+    }
 
     #[test]
     fn what_is_written_reads_back() {

@@ -39,6 +39,10 @@ const STREAMS_MAX: usize = 192;
 /// Between two reports of how streams arrive.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
+/// Between two looks at what is missing: who opens gaps in all streams at once shall not have us
+/// walk over them with every packet.
+const ASK_INTERVAL: Duration = Duration::from_millis(5);
+
 /// Streams that one report tells of: what fits a packet (RFC 3550 section 6.4.2).
 const BLOCKS_MAX: usize = 31;
 
@@ -89,6 +93,7 @@ pub struct Uplink {
     /// only that name a stream of its own.
     numbered: u32,
     told: Instant,
+    asked: Instant,
     reported: Instant,
     /// Streams of which key frames are needed.
     key_frames: Vec<u32>,
@@ -107,6 +112,7 @@ impl Uplink {
             arrivals: Twcc::new(now),
             numbered: 0,
             told: now,
+            asked: now.checked_sub(ASK_INTERVAL).unwrap_or(now),
             reported: now,
             key_frames: Vec::new(),
             opened: Vec::new(),
@@ -254,13 +260,16 @@ impl Uplink {
                 feedback::write_receiver_report(out, sender, &blocks);
             }
         }
-        let mut lost = Vec::new();
-        for stream in self.streams.iter_mut().filter(|it| !it.gaps.is_empty()) {
-            lost.clear();
-            stream.gaps.ask(now, &mut lost);
-            if !lost.is_empty() && out.len() < BYTES_MAX {
-                feedback::write_nack(out, sender, stream.ssrc, &lost);
-                said.nacks += 1;
+        if since(self.asked) >= ASK_INTERVAL {
+            let mut lost = Vec::new();
+            for stream in self.streams.iter_mut().filter(|it| !it.gaps.is_empty()) {
+                self.asked = now;
+                lost.clear();
+                stream.gaps.ask(now, &mut lost);
+                if !lost.is_empty() && out.len() < BYTES_MAX {
+                    feedback::write_nack(out, sender, stream.ssrc, &lost);
+                    said.nacks += 1;
+                }
             }
         }
         for ssrc in self.key_frames.drain(..) {

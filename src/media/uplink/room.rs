@@ -58,7 +58,10 @@ impl Room {
 
     /// Tells a client what is to be said of what it publishes.
     pub fn report_uplink(&mut self, core: &mut Core, slot: u32, now: Instant) {
-        let participant = &mut self.participants[slot as usize];
+        // It may have left by what it sent.
+        let Some(participant) = self.participants.get_mut(slot as usize) else {
+            return;
+        };
         let Some(said) = participant.uplink.as_mut().and_then(|it| it.say(now)) else {
             return;
         };

@@ -197,3 +197,23 @@ fn the_client_is_told_what_arrived_how_it_fares_and_what_is_needed() {
     let again = pair.said();
     assert!(!rtcp::read(&again).any(|item| matches!(item, Ok(Item::Twcc(_) | Item::Pli(_)))));
 }
+
+#[test]
+fn what_is_missing_is_looked_for_after_a_moment_only() {
+    let mut pair = Pair::new();
+    let asked = |pair: &mut Pair, index| {
+        let video = pair.seal((5, index), 96, F, b"picture");
+        pair.receive(&video).expect("it opens");
+        let said = pair.said();
+        let nacks = rtcp::read(&said).filter_map(|item| match item {
+            Ok(Item::Nack { lost, .. }) => Some(lost.collect::<Vec<_>>()),
+            _ => None,
+        });
+        nacks.flatten().collect::<Vec<_>>()
+    };
+    assert_eq!(asked(&mut pair, 10), [0; 0]);
+    assert_eq!(asked(&mut pair, 12), [11]);
+    assert_eq!(asked(&mut pair, 14), [0; 0]);
+    pair.now += ASK_INTERVAL;
+    assert_eq!(asked(&mut pair, 15), [13]);
+}
