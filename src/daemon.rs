@@ -242,6 +242,7 @@ impl Daemon {
         let limits = directory::Limits {
             participants: config.limits.participants,
             rooms: config.limits.rooms,
+            participants_per_worker: config.rooms.participants_per_worker,
         };
         let directory = Arc::new(Directory::new(posts, limits));
         let matrix = Matrix::new(&config).map_err(Error::Matrix)?;

@@ -1,4 +1,8 @@
-//! Which worker holds which room: the one table that signalling and workers share.
+//! Which workers hold which room: the one table that signalling and workers share.
+//!
+//! A room begins on one worker, its home. Once it has so many participants there that they should
+//! not take that worker's core alone, those who come are spread over all of them, as the stays of
+//! all rooms are: a room has a part on each worker that has some of its people.
 //!
 //! A room's entry is kept by two kinds of holders. Every stay has a [`Seat`], which its session
 //! takes before the join and shares with the worker; it is given back when the session has ended
@@ -24,8 +28,8 @@ use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::ids::{RoomName, SessionKey, WorkerId};
-use crate::media::message::administration::{Answer, Question};
+use crate::ids::{Identity, RoomName, SessionKey, WorkerId};
+use crate::media::message::administration::{Answer, Fact, Question, RoomRequest};
 use crate::media::message::{Command, Refusal, SignalEnd};
 
 /// What a worker finds in its mailbox.
@@ -61,6 +65,8 @@ pub struct Limits {
     pub participants: usize,
     /// Rooms; one more is refused with [`Refusal::NodeFull`].
     pub rooms: usize,
+    /// Stays of a room at its home before others are spread over all workers; 0 keeps it there.
+    pub participants_per_worker: usize,
 }
 
 /// The worker is gone, and its rooms with it.
@@ -85,9 +91,14 @@ struct Worker {
 }
 
 struct Room {
+    /// Its home, and then its branches; one for each worker at most.
+    parts: Vec<Part>,
+}
+
+struct Part {
     worker: usize,
     seats: usize,
-    /// Whether the shard holds the room.
+    /// Whether the shard holds it.
     open: bool,
 }
 
@@ -102,6 +113,8 @@ pub struct Seat {
 pub struct Placement {
     seat: Arc<Seat>,
     session: SessionKey,
+    /// If that is another worker.
+    home: Option<WorkerId>,
 }
 
 impl Directory {
@@ -122,37 +135,55 @@ impl Directory {
         }
     }
 
-    /// Finds the room's worker, or picks the one with the fewest stays for a new room.
+    /// Finds the room's worker, or picks the one with the fewest stays for a new room and for one
+    /// more in a large room.
     pub fn place(self: &Arc<Self>, room: &RoomName) -> Result<Placement, Refusal> {
         self.admits(room)?;
         let quiet = self.quietest_worker().ok_or(Refusal::Internal)?;
-        let mut entry = self.rooms.entry(room.clone()).or_insert(Room {
-            worker: quiet,
-            seats: 0,
-            open: false,
-        });
-        let worker = entry.take_seat();
+        let entry = self.rooms.entry(room.clone());
+        let mut entry = entry.or_insert_with(|| Room::new(quiet));
+        let home = entry.home();
+        let most = self.limits.participants_per_worker;
+        let worker = match most == 0 || home.seats < most {
+            true => home.worker,
+            false => quiet,
+        };
+        let home = entry.take_seat(worker);
         drop(entry);
-        Ok(self.placement(room, worker))
+        Ok(self.placement(room, worker, home))
     }
 
     /// Finds the worker of a room in which somebody believes to have a stay. Limits don't count:
     /// the stay is there already, and the seat of its former session is given back.
-    pub fn find(self: &Arc<Self>, room: &RoomName) -> Result<Placement, Refusal> {
+    /// Of a room on several workers the home says which one has it.
+    pub async fn find(
+        self: &Arc<Self>,
+        room: &RoomName,
+        identity: &Identity,
+    ) -> Result<Placement, Refusal> {
         if self.draining.load(Ordering::Relaxed) {
             return Err(Refusal::ShuttingDown);
         }
-        let mut entry = self.rooms.get_mut(room).ok_or(Refusal::StayUnknown)?;
-        if !entry.open {
+        let entry = self.rooms.get(room).ok_or(Refusal::StayUnknown)?;
+        if !entry.home().open {
             return Err(Refusal::StayUnknown);
         }
-        let worker = entry.take_seat();
+        let (mut worker, spread) = (entry.home().worker, entry.parts.len() > 1);
         drop(entry);
-        Ok(self.placement(room, worker))
+        if spread {
+            let located = self.ask(room, RoomRequest::Locate(identity.clone())).await;
+            if let Ok(Fact::Worker(found)) = located {
+                worker = found.0.into();
+            }
+        }
+        let mut entry = self.rooms.get_mut(room).ok_or(Refusal::StayUnknown)?;
+        let home = entry.take_seat(worker);
+        drop(entry);
+        Ok(self.placement(room, worker, home))
     }
 
     /// A placement on a seat that was just taken.
-    fn placement(self: &Arc<Self>, room: &RoomName, worker: usize) -> Placement {
+    fn placement(self: &Arc<Self>, room: &RoomName, worker: usize, home: usize) -> Placement {
         self.seats.fetch_add(1, Ordering::Relaxed);
         self.workers[worker].seats.fetch_add(1, Ordering::Relaxed);
         let seat = Seat {
@@ -163,6 +194,7 @@ impl Directory {
         Placement {
             seat: Arc::new(seat),
             session: SessionKey(self.next_session.fetch_add(1, Ordering::Relaxed)),
+            home: (home != worker).then_some(WorkerId(home as u16)),
         }
     }
 
@@ -181,23 +213,26 @@ impl Directory {
 
     /// Whether a shard holds the room.
     pub fn exists(&self, room: &RoomName) -> bool {
-        self.rooms.get(room).is_some_and(|entry| entry.open)
+        self.rooms.get(room).is_some_and(|entry| entry.home().open)
     }
 
-    /// The worker's shard holds the room: called by the worker when the shard has opened it.
+    /// The worker's shard holds the room, or a part of it: called by the worker when the shard has
+    /// opened it.
     pub fn opened(&self, room: &RoomName, worker: WorkerId) {
-        if let Some(mut entry) = self.rooms.get_mut(room) {
-            entry.open |= entry.worker == usize::from(worker.0);
+        if let Some(mut entry) = self.rooms.get_mut(room)
+            && let Some(part) = entry.part(worker.0.into())
+        {
+            part.open = true;
         }
     }
 
     /// The worker's shard has closed the room.
     pub fn close(&self, room: &RoomName, worker: WorkerId) {
         if let Entry::Occupied(mut entry) = self.rooms.entry(room.clone())
-            && entry.get().worker == usize::from(worker.0)
+            && let Some(part) = entry.get_mut().part(worker.0.into())
         {
-            entry.get_mut().open = false;
-            if entry.get().seats == 0 {
+            part.open = false;
+            if entry.get_mut().is_over() {
                 entry.remove();
             }
         }
@@ -229,10 +264,51 @@ impl Directory {
 }
 
 impl Room {
-    /// Counts one more stay; on which worker.
-    fn take_seat(&mut self) -> usize {
-        self.seats += 1;
-        self.worker
+    /// One that is to be opened there.
+    fn new(home: usize) -> Self {
+        Self {
+            parts: vec![Part::new(home)],
+        }
+    }
+
+    /// The part on the worker that has the room as a whole.
+    fn home(&self) -> &Part {
+        &self.parts[0]
+    }
+
+    fn part(&mut self, worker: usize) -> Option<&mut Part> {
+        self.parts.iter_mut().find(|part| part.worker == worker)
+    }
+
+    /// Counts one more stay on that worker; which is the home.
+    fn take_seat(&mut self, worker: usize) -> usize {
+        match self.part(worker) {
+            Some(part) => part.seats += 1,
+            None => self.parts.push(Part {
+                seats: 1,
+                ..Part::new(worker)
+            }),
+        }
+        self.home().worker
+    }
+
+    /// Whether nobody holds any of it; branches that nobody holds are taken out.
+    fn is_over(&mut self) -> bool {
+        let is_held = |part: &Part| part.open || part.seats > 0;
+        let home = self.home().worker;
+        self.parts
+            .retain(|part| part.worker == home || is_held(part));
+        !self.parts.iter().any(is_held)
+    }
+}
+
+impl Part {
+    fn new(worker: usize) -> Self {
+        Self {
+            worker,
+            seats: 0,
+            open: false,
+        }
     }
 }
 
@@ -240,6 +316,11 @@ impl Placement {
     /// The session this placement was made for; a new one each time.
     pub fn session(&self) -> SessionKey {
         self.session
+    }
+
+    /// The worker that has the room's home, if it isn't the session's own.
+    pub fn home(&self) -> Option<WorkerId> {
+        self.home
     }
 
     /// Posts a command. Waits while the mailbox is full.
@@ -293,8 +374,11 @@ impl Drop for Seat {
         let worker = &directory.workers[self.worker];
         worker.seats.fetch_sub(1, Ordering::Relaxed);
         if let Entry::Occupied(mut entry) = directory.rooms.entry(self.room.clone()) {
-            entry.get_mut().seats -= 1;
-            if entry.get().seats == 0 && !entry.get().open {
+            let room = entry.get_mut();
+            if let Some(part) = room.part(self.worker) {
+                part.seats -= 1;
+            }
+            if room.is_over() {
                 entry.remove();
             }
         }
@@ -322,6 +406,8 @@ impl fmt::Debug for Seat {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
+
     use super::*;
 
     fn directory(workers: usize, participants: usize, rooms: usize) -> Arc<Directory> {
@@ -329,6 +415,7 @@ mod tests {
         let limits = Limits {
             participants,
             rooms,
+            participants_per_worker: 2,
         };
         Arc::new(Directory::new(mailboxes, limits))
     }
@@ -343,6 +430,31 @@ mod tests {
         assert_eq!(first.seat.worker, second.seat.worker);
         assert_ne!(first.seat.worker, third.seat.worker);
         assert_ne!(first.session(), second.session());
+    }
+
+    #[test]
+    fn a_large_room_goes_on_where_there_is_most_room() {
+        let directory = directory(2, 9, 9);
+        let red = RoomName::from("red");
+        let places: Vec<_> = (0..5).map(|_| directory.place(&red).unwrap()).collect();
+        let workers: Vec<_> = places.iter().map(|it| it.seat.worker).collect();
+        assert_eq!(workers[..4], [0, 0, 1, 1], "two at home, then level");
+        let homes: Vec<_> = places.iter().map(Placement::home).collect();
+        let home = Some(WorkerId(0));
+        assert_eq!(homes[..4], [None, None, home, home]);
+        directory.opened(&red, WorkerId(0));
+        directory.opened(&red, WorkerId(1));
+        drop(places);
+        directory.close(&red, WorkerId(0));
+        assert_eq!(directory.rooms.len(), 1, "the branch holds it");
+        assert!(!directory.exists(&red), "but it is no room");
+        assert_eq!(
+            directory.place(&red).unwrap().home(),
+            None,
+            "the home stays"
+        );
+        directory.close(&red, WorkerId(1));
+        assert_eq!(directory.rooms.len(), 0);
     }
 
     #[test]
@@ -369,13 +481,17 @@ mod tests {
 
     #[test]
     fn a_stay_is_found_only_where_its_room_is_open_and_beyond_all_limits() {
+        let anna = Identity::from("anna");
+        let find = |directory: &Arc<Directory>, room: &RoomName| {
+            directory.find(room, &anna).now_or_never().unwrap()
+        };
         let directory = directory(1, 1, 1);
         let red = RoomName::from("red");
-        assert_eq!(directory.find(&red).err(), Some(Refusal::StayUnknown));
+        assert_eq!(find(&directory, &red).err(), Some(Refusal::StayUnknown));
         let first = directory.place(&red).unwrap();
-        assert_eq!(directory.find(&red).err(), Some(Refusal::StayUnknown));
+        assert_eq!(find(&directory, &red).err(), Some(Refusal::StayUnknown));
         directory.opened(&red, WorkerId(0));
-        let again = directory.find(&red).unwrap();
+        let again = find(&directory, &red).unwrap();
         assert_ne!(first.session(), again.session());
         drop(first);
         assert_eq!(directory.seats(), 1);

@@ -99,6 +99,7 @@ impl Camera {
         #[expect(clippy::disallowed_methods, reason = "virtual time starts somewhere")]
         let arrival = Instant::now();
         Self(Packet {
+            audio_level: None,
             layer: Layer(layer),
             seq: 999,
             timestamp: 0,

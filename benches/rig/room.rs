@@ -121,6 +121,7 @@ impl Room {
             session: client.session,
             room: "room".into(),
             create_room: true,
+            home: None,
             identity: identity.as_str().into(),
             name: String::new(),
             metadata: String::new(),

@@ -150,6 +150,8 @@ sections! {
     }
     /// What holds for every room.
     rooms: Rooms {
+        /// Participants of a room on a worker, before others take some too; 0 for no limit.
+        participants_per_worker: usize, 0, 1_000_000;
         /// Whether a join creates a missing room.
         auto_create: bool;
         /// How long a room that was created waits for its first participant.

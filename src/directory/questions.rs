@@ -40,13 +40,14 @@ impl Directory {
 
     /// The rooms that shards hold, in no order.
     pub fn open_rooms(&self) -> Vec<RoomName> {
-        let open = self.rooms.iter().filter(|entry| entry.open);
+        let open = self.rooms.iter().filter(|entry| entry.home().open);
         open.map(|entry| entry.key().clone()).collect()
     }
 
     fn worker_of(&self, room: &RoomName) -> Option<usize> {
-        let entry = self.rooms.get(room).filter(|entry| entry.open)?;
-        Some(entry.worker)
+        let entry = self.rooms.get(room)?;
+        let home = entry.home();
+        home.open.then_some(home.worker)
     }
 }
 
@@ -66,6 +67,7 @@ mod tests {
         let limits = Limits {
             participants: 9,
             rooms: 9,
+            participants_per_worker: 0,
         };
         let directory = Arc::new(Directory::new(vec![mailbox], limits));
         let red = RoomName::from("red");

@@ -3,14 +3,13 @@
 //! Opening and closing are the shard's; everything else a room answers itself. What concerns one
 //! participant runs in its name, so that a fault there ends that stay and nothing else.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::data::{Channel, MESSAGE_BYTES_MAX};
 use super::message::administration::{
     Answer, Data, Fact, Happened, Profile, ProfileRefusal, Question, RoomOptions, RoomRefusal,
-    RoomRequest,
+    RoomRequest, Ticket,
 };
 use super::message::{
     Departure, LeaveAction, LeaveReason, Notice, ParticipantInfo, ParticipantState, Permissions,
@@ -18,7 +17,8 @@ use super::message::{
 };
 use super::participant::Participant;
 use super::room::Room;
-use super::shard::{Core, FAULT, Shard};
+use super::shard::{Core, Shard};
+use super::track::Publisher;
 use super::{RoomKey, TrackKey};
 use crate::ids::{Identity, RoomName, TrackSid};
 
@@ -35,40 +35,44 @@ const REMOVED: Departure = Departure {
 impl Shard {
     /// Answers a question, at once.
     pub(super) fn ask(&mut self, now: Instant, question: Question) {
-        let Question {
-            ticket,
-            room,
-            request,
-        } = question;
-        let answer = self.answer(now, &room, request);
-        self.core.answer(ticket, answer);
+        let ticket = question.ticket;
+        if let Some(answer) = self.answer(now, question) {
+            self.core.answer(ticket, answer);
+        }
     }
 
-    fn answer(&mut self, now: Instant, name: &RoomName, request: RoomRequest) -> Answer {
-        let request = match request {
-            RoomRequest::Create(options) => return self.create(now, name, options),
-            request => request,
-        };
+    /// The answer, unless another part of the room has to be asked first.
+    pub(super) fn answer(&mut self, now: Instant, question: Question) -> Option<Answer> {
+        let name = &question.room;
+        if let RoomRequest::Create(options) = question.request {
+            return Some(self.create(now, name, options));
+        }
         let Some(key) = self.by_name.get(name).copied() else {
-            return Err(RoomRefusal::RoomMissing);
+            return Some(Err(RoomRefusal::RoomMissing));
         };
-        if matches!(request, RoomRequest::Delete) {
+        if matches!(question.request, RoomRequest::Delete) {
             self.close_room(key, DELETED, now);
-            return Ok(Fact::Done);
+            return Some(Ok(Fact::Done));
         }
         let room = &mut self.rooms[key.0 as usize];
-        let Some(identity) = request.participant() else {
-            return self.room_wide(now, key, |core, room| room.answer_all(core, request, now));
+        let Some(identity) = question.request.participant().cloned() else {
+            let Question {
+                ticket, request, ..
+            } = question;
+            return self.room_wide(now, key, |core, room| {
+                room.answer_all(core, ticket, request, now)
+            });
         };
-        let Some(slot) = room.by_identity.get(identity).copied() else {
-            return Err(RoomRefusal::ParticipantMissing);
+        let Some(slot) = room.by_identity.get(&identity).copied() else {
+            return room.pass_question(&mut self.core, &identity, question);
         };
         let mut answer = Err(RoomRefusal::Internal);
         let peer = room.peer_key(slot);
+        let request = question.request;
         self.contain(now, peer, |core, room| {
             answer = room.answer_of(core, slot, request, now);
         });
-        answer
+        Some(answer)
     }
 
     fn create(&mut self, now: Instant, name: &RoomName, options: RoomOptions) -> Answer {
@@ -86,10 +90,11 @@ impl Shard {
                 key
             }
         };
-        self.room_wide(now, key, |core, room| {
+        let answer = self.room_wide(now, key, |core, room| {
             room.set_options(core, options);
-            Ok(Fact::Room(Box::new(room.info(core))))
-        })
+            Some(Ok(Fact::Room(Box::new(room.info(core)))))
+        });
+        answer.unwrap_or(Err(RoomRefusal::Internal))
     }
 
     /// Runs what belongs to no single participant; a fault closes the room.
@@ -97,17 +102,11 @@ impl Shard {
         &mut self,
         now: Instant,
         key: RoomKey,
-        action: impl FnOnce(&mut Core, &mut Room) -> Answer,
-    ) -> Answer {
-        let (core, room) = (&mut self.core, &mut self.rooms[key.0 as usize]);
-        match catch_unwind(AssertUnwindSafe(|| action(core, room))) {
-            Ok(answer) => answer,
-            Err(_) => {
-                self.core.counters.peer_panics += 1;
-                self.close_room(key, FAULT, now);
-                Err(RoomRefusal::Internal)
-            }
-        }
+        action: impl FnOnce(&mut Core, &mut Room) -> Option<Answer>,
+    ) -> Option<Answer> {
+        let mut answer = Some(Err(RoomRefusal::Internal));
+        self.contain_room(now, key, |core, room| answer = action(core, room));
+        answer
     }
 }
 
@@ -125,6 +124,7 @@ impl RoomRequest {
             | Self::Delete
             | Self::SetMetadata(_)
             | Self::Participants
+            | Self::Locate(_)
             | Self::Measure
             | Self::SendData(_) => None,
         }
@@ -136,8 +136,9 @@ impl Room {
         self.empty_timeout = options.empty_timeout.unwrap_or(self.empty_timeout);
         self.departure_timeout = options.departure_timeout.unwrap_or(self.departure_timeout);
         self.participants_max = options.participants_max.or(self.participants_max);
-        if let Some(metadata) = options.metadata {
-            self.set_metadata(core, metadata);
+        match options.metadata {
+            Some(metadata) => self.set_metadata(core, metadata),
+            None => self.pass_charter(core),
         }
         self.arm_room(core);
     }
@@ -148,34 +149,55 @@ impl Room {
             return;
         }
         self.metadata = metadata.into();
+        self.pass_charter(core);
         self.tell_room(core);
     }
 
     /// Answers what concerns the whole room.
-    fn answer_all(&mut self, core: &mut Core, request: RoomRequest, now: Instant) -> Answer {
-        match request {
+    fn answer_all(
+        &mut self,
+        core: &mut Core,
+        ticket: Ticket,
+        request: RoomRequest,
+        now: Instant,
+    ) -> Option<Answer> {
+        Some(match request {
             RoomRequest::Participants => {
                 let slots = self.participants.iter().map(|(slot, _)| slot as u32);
-                let all = slots.map(|slot| self.info_of(slot)).collect();
-                return Ok(Fact::Participants(all));
+                let own = slots.map(|slot| self.info_of(slot));
+                let others = self.remote_sids().map(|(.., it)| Arc::clone(&it.info));
+                Ok(Fact::Participants(own.chain(others).collect()))
+            }
+            RoomRequest::Locate(identity) => {
+                let worker = self.worker_of(core, &identity);
+                let worker = worker.ok_or(RoomRefusal::ParticipantMissing);
+                worker.map(Fact::Worker)
+            }
+            RoomRequest::SetMetadata(text) if text.len() > core.config.limits.metadata_bytes => {
+                Err(ProfileRefusal::MetadataTooLong.into())
             }
             RoomRequest::SetMetadata(text) => {
-                if text.len() > core.config.limits.metadata_bytes {
-                    return Err(ProfileRefusal::MetadataTooLong.into());
-                }
                 self.set_metadata(core, text);
+                Ok(Fact::Room(Box::new(self.info(core))))
             }
-            RoomRequest::SendData(data) => return self.distribute(core, &data, now),
-            RoomRequest::Measure => return Ok(Fact::Media(Box::new(self.facts(now)))),
-            _ => {}
-        }
-        Ok(Fact::Room(Box::new(self.info(core))))
+            RoomRequest::SendData(data) if data.message.len() > MESSAGE_BYTES_MAX => {
+                Err(RoomRefusal::DataTooLong)
+            }
+            RoomRequest::SendData(data) => {
+                self.pass_data(core, &data);
+                self.distribute(core, &data, now);
+                Ok(Fact::Done)
+            }
+            RoomRequest::Measure => {
+                let facts = self.facts(now);
+                return self.gather(core, ticket, facts);
+            }
+            _ => Ok(Fact::Room(Box::new(self.info(core)))),
+        })
     }
 
-    fn distribute(&mut self, core: &mut Core, data: &Data, now: Instant) -> Answer {
-        if data.message.len() > MESSAGE_BYTES_MAX {
-            return Err(RoomRefusal::DataTooLong);
-        }
+    /// Sends a message from outside to whom it is for.
+    pub(super) fn distribute(&mut self, core: &mut Core, data: &Data, now: Instant) {
         let channel = match data.reliable {
             true => Channel::Reliable,
             false => Channel::Lossy,
@@ -189,7 +211,6 @@ impl Room {
         for slot in slots {
             self.send_data(core, slot, channel, &data.message, now);
         }
-        Ok(Fact::Done)
     }
 
     /// Answers what concerns one participant.
@@ -288,8 +309,11 @@ impl Room {
         now: Instant,
     ) {
         let track = &self[key];
-        let publisher = self.info_of(track.publisher);
-        let happened = happened(publisher, Box::new(track.info.clone()));
+        // The part that has the publisher says so.
+        let Publisher::Here(slot) = track.publisher else {
+            return;
+        };
+        let happened = happened(self.info_of(slot), Box::new(track.info.clone()));
         core.report(self.info(core), happened, now);
     }
 

@@ -65,6 +65,7 @@ impl Room {
 
     /// Tells everybody else how a participant looks now, unless it is hidden.
     pub fn announce(&mut self, core: &mut Core, slot: u32) {
+        self.pass_present(core, slot);
         if self.participants[slot as usize].permissions.hidden {
             return;
         }

@@ -21,7 +21,7 @@ use super::message::{AddTrack, BackupPolicy, Kind, Notice, TrackRefusal};
 use super::room::Room;
 use super::section::{Section, Usage};
 use super::shard::Core;
-use super::track::Track;
+use super::track::{Publisher, Track};
 use crate::ids::TrackSid;
 
 impl Room {
@@ -56,7 +56,7 @@ impl Room {
         request: &AddTrack,
     ) -> Result<TrackKey, TrackRefusal> {
         let participant = &self.participants[slot as usize];
-        let own = |key: &&TrackKey| self[**key].publisher == slot;
+        let own = |key: &&TrackKey| self[**key].publisher.slot() == Some(slot);
         let key = self.by_sid.get(sid).filter(own).copied();
         let key = key.ok_or(TrackRefusal::NotFound)?;
         let track = &self.tracks[key.0 as usize];
@@ -126,6 +126,20 @@ impl Room {
 
     /// A backup is not sent any more. Who has it waits for it to come back.
     pub fn end_backup(&mut self, core: &mut Core, of: EncodingKey, now: Instant) {
+        self.close_backup(of);
+        let announced = &mut self[of.track].info.announced.codecs[of.number];
+        announced.cid.clear();
+        announced.mid.clear();
+        if let Publisher::Here(publisher) = self[of.track].publisher {
+            let sources = &mut self.participants[publisher as usize].sources;
+            sources.retain(|source| source.of != of);
+            self.changed(core, publisher);
+        }
+        self.settle_all(core, of.track, now);
+    }
+
+    /// Nothing comes of an encoding any more; who has it starts anew with what comes next.
+    pub fn close_backup(&mut self, of: EncodingKey) {
         self[of].close();
         for subscriber in self[of].subscribers.clone() {
             let leg = &mut self.participants[subscriber.participant as usize].leg;
@@ -133,16 +147,7 @@ impl Room {
                 subscription.recode(of.number);
             }
         }
-        let track = &mut self[of.track];
-        let announced = &mut track.info.announced.codecs[of.number];
-        announced.cid.clear();
-        announced.mid.clear();
-        track.regressed = false;
-        let publisher = track.publisher;
-        let sources = &mut self.participants[publisher as usize].sources;
-        sources.retain(|source| source.of != of);
-        self.changed(core, publisher);
-        self.settle_all(core, of.track, now);
+        self[of.track].regressed = false;
     }
 
     /// Gives everybody the backup of a track if its publisher wants that, once it comes: until then
@@ -152,8 +157,14 @@ impl Room {
         let forced = track.info.announced.backup_policy == BackupPolicy::Regression;
         let comes = |it: &Encoding| it.streams.iter().any(|stream| stream.ssrc.is_some());
         let comes = track.encodings.get(1).is_some_and(comes);
-        if forced && comes && !track.regressed {
+        // Of a track of another part that part says so.
+        if let Publisher::Here(slot) = track.publisher
+            && forced
+            && comes
+            && !track.regressed
+        {
             track.regressed = true;
+            self.pass_present(core, slot);
             self.settle_all(core, key, now);
         }
     }

@@ -14,6 +14,9 @@ use super::message::Kind;
 use super::packet::{Layer, Packet};
 use super::room::Room;
 use super::shard::{Core, Shard};
+#[cfg(test)]
+use super::tests::fault;
+use super::track::Publisher;
 use super::{PeerKey, RoomKey};
 
 /// Longest wait for the end of a frame. A runtime that keeps its time in milliseconds makes it one
@@ -72,6 +75,14 @@ impl Bursts {
         }
     }
 
+    /// Packets have come that waited for each other elsewhere.
+    pub fn take(&mut self, key: StreamKey, burst: &mut Burst, packets: &mut Vec<Packet>) {
+        burst.packets.append(packets);
+        if !std::mem::replace(&mut burst.ready, true) {
+            self.ready.push_back(key);
+        }
+    }
+
     /// When the next frame has waited for long enough.
     pub fn deadline(&self) -> Option<Instant> {
         self.held.front().map(|(since, _)| *since + HOLD)
@@ -95,6 +106,8 @@ impl Bursts {
 #[derive(Debug)]
 pub struct FanOut {
     key: StreamKey,
+    /// Who sent it.
+    publisher: Publisher,
     packets: Vec<Packet>,
     /// The subscriber whose turn it is.
     next: usize,
@@ -128,38 +141,51 @@ impl Shard {
                 return false;
             };
             let room = self.rooms.get_mut(key.room.0 as usize);
-            self.core.fan_out = room.and_then(|room| room.begin_fan_out(key, now));
+            let core = &mut self.core;
+            core.fan_out = room.and_then(|room| room.begin_fan_out(core, key, now));
         }
         // A fault on the way ends it, and the stay of who sent it.
-        if let Some((mut fan_out, sender)) = self.core.fan_out.take() {
-            self.contain(now, sender, |core, room| {
+        if let Some(mut fan_out) = self.core.fan_out.take() {
+            let (room, publisher) = (fan_out.key.room, fan_out.publisher);
+            let step = |core: &mut Core, room: &mut Room| {
                 if room.fan_out(core, &mut fan_out) {
-                    core.fan_out = Some((fan_out, sender));
+                    core.fan_out = Some(fan_out);
                 }
-            });
+            };
+            match publisher {
+                Publisher::Here(participant) => {
+                    self.contain(now, PeerKey { room, participant }, step);
+                }
+                Publisher::There(origin) => self.contain_remote(room, origin, step),
+            }
         }
         true
     }
 }
 
 impl Room {
-    /// What has waited of a stream begins its way, and in whose name; nothing if it is gone
-    /// meanwhile.
-    pub fn begin_fan_out(&mut self, key: StreamKey, now: Instant) -> Option<(FanOut, PeerKey)> {
+    /// What has waited of a stream begins its way; nothing if it is gone meanwhile.
+    pub fn begin_fan_out(
+        &mut self,
+        core: &mut Core,
+        key: StreamKey,
+        now: Instant,
+    ) -> Option<FanOut> {
         let track = self.tracks.get_mut(key.encoding.track.0 as usize)?;
         let publisher = track.publisher;
         let encoding = track.encodings.get_mut(key.encoding.number)?;
         let stream = encoding.stream(key.layer)?;
         stream.burst.ready = false;
         let packets = std::mem::take(&mut stream.burst.packets);
-        let fan_out = FanOut {
+        self.pass_burst(core, key, &packets);
+        Some(FanOut {
             key,
+            publisher,
             packets,
             next: 0,
             copies: 0,
             now,
-        };
-        Some((fan_out, self.peer_key(publisher)))
+        })
     }
 
     /// It reaches the next one who gets it. Whether there was one.
@@ -170,6 +196,7 @@ impl Room {
             next,
             copies,
             now,
+            ..
         } = fan_out;
         let Self {
             tracks,
@@ -189,6 +216,11 @@ impl Room {
             return false;
         };
         *next += 1;
+        #[cfg(test)]
+        fault::trip(
+            fault::Point::Forward,
+            &participants[subscriber.participant as usize].identity,
+        );
         let leg = &mut participants[subscriber.participant as usize].leg;
         leg.borrow(&mut core.spare);
         leg.forward(

@@ -31,6 +31,10 @@ impl Room {
         let counted = visible.fold((0, 0), |(all, publishers), (_, who)| {
             (all + 1, publishers + usize::from(!who.published.is_empty()))
         });
+        let beyond = self.spread.iter().flat_map(|spread| spread.visible());
+        let counted = beyond.fold(counted, |(all, publishers), who| {
+            (all + 1, publishers + usize::from(!who.published.is_empty()))
+        });
         if counted != self.census.counted {
             self.census.counted = counted;
             self.census.due.get_or_insert(now + INTERVAL);

@@ -63,13 +63,15 @@ pub enum Dropped {
     NoSocket,
     /// Too much waits for a connection over TCP, or it is gone.
     TcpQueueFull,
+    /// A worker doesn't keep up with what others hand it for subscribers of a room.
+    RelayFull,
     /// A peer that already ended.
     PeerGone,
 }
 
 impl Dropped {
     /// All of them, in the order of the enum.
-    pub const ALL: [Dropped; 28] = [
+    pub const ALL: [Dropped; 29] = [
         Self::UnknownAddress,
         Self::StunInvalid,
         Self::NotMedia,
@@ -97,6 +99,7 @@ impl Dropped {
         Self::HandOverFull,
         Self::NoSocket,
         Self::TcpQueueFull,
+        Self::RelayFull,
         Self::PeerGone,
     ];
 
@@ -130,6 +133,7 @@ impl Dropped {
             Self::HandOverFull => "hand_over_full",
             Self::NoSocket => "no_socket",
             Self::TcpQueueFull => "tcp_queue_full",
+            Self::RelayFull => "relay_full",
             Self::PeerGone => "peer_gone",
         }
     }
@@ -248,6 +252,8 @@ pub const FORWARD_BOUNDS: &[f64] = &[
 pub struct Counters {
     /// Gauge.
     pub rooms: u64,
+    /// Gauge; parts of rooms whose home is another shard.
+    pub branches: u64,
     /// Gauge.
     pub participants: u64,
     /// Gauge; by kind: audio, video.
@@ -260,6 +266,10 @@ pub struct Counters {
     /// RTP packets to subscribers, sealed; retransmissions included.
     pub packets_out: u64,
     pub bytes_out: u64,
+    /// RTP packets handed to other shards, once for each.
+    pub relayed_out: u64,
+    /// RTP packets that other shards handed over.
+    pub relayed_in: u64,
     /// Data messages of participants.
     pub data_in: u64,
     pub data_bytes_in: u64,
@@ -310,6 +320,7 @@ impl Default for Counters {
     fn default() -> Self {
         Self {
             rooms: 0,
+            branches: 0,
             participants: 0,
             tracks: [0; 2],
             subscriptions: [0; 2],
@@ -317,6 +328,8 @@ impl Default for Counters {
             bytes_in: 0,
             packets_out: 0,
             bytes_out: 0,
+            relayed_out: 0,
+            relayed_in: 0,
             data_in: 0,
             data_bytes_in: 0,
             data_out: 0,
@@ -348,6 +361,86 @@ impl Counters {
     /// Counts one discarded thing.
     pub fn drop(&mut self, reason: Dropped) {
         self.dropped[reason as usize] += 1;
+    }
+
+    /// Adds those of another shard. Every field is named, so that a new one can't be forgotten.
+    pub fn add(&mut self, other: &Self) {
+        let Self {
+            rooms,
+            branches,
+            participants,
+            tracks,
+            subscriptions,
+            packets_in,
+            bytes_in,
+            packets_out,
+            bytes_out,
+            relayed_out,
+            relayed_in,
+            data_in,
+            data_bytes_in,
+            data_out,
+            data_bytes_out,
+            dropped,
+            nacks_received,
+            nacks_sent,
+            retransmits,
+            retransmits_missed,
+            plis_received,
+            plis_sent,
+            layer_switches,
+            demands,
+            pauses,
+            srtp_suites,
+            joins,
+            resumes,
+            leaves,
+            peer_panics,
+            join_seconds,
+            first_packet_seconds,
+            hold_seconds,
+            round_trip_seconds,
+        } = other;
+        self.rooms += rooms;
+        self.branches += branches;
+        self.participants += participants;
+        add_each(&mut self.tracks, tracks);
+        add_each(&mut self.subscriptions, subscriptions);
+        self.packets_in += packets_in;
+        self.bytes_in += bytes_in;
+        self.packets_out += packets_out;
+        self.bytes_out += bytes_out;
+        self.relayed_out += relayed_out;
+        self.relayed_in += relayed_in;
+        self.data_in += data_in;
+        self.data_bytes_in += data_bytes_in;
+        self.data_out += data_out;
+        self.data_bytes_out += data_bytes_out;
+        add_each(&mut self.dropped, dropped);
+        self.nacks_received += nacks_received;
+        self.nacks_sent += nacks_sent;
+        self.retransmits += retransmits;
+        self.retransmits_missed += retransmits_missed;
+        self.plis_received += plis_received;
+        self.plis_sent += plis_sent;
+        self.layer_switches += layer_switches;
+        self.demands += demands;
+        self.pauses += pauses;
+        add_each(&mut self.srtp_suites, srtp_suites);
+        self.joins += joins;
+        self.resumes += resumes;
+        add_each(&mut self.leaves, leaves);
+        self.peer_panics += peer_panics;
+        self.join_seconds.add(join_seconds);
+        self.first_packet_seconds.add(first_packet_seconds);
+        self.hold_seconds.add(hold_seconds);
+        self.round_trip_seconds.add(round_trip_seconds);
+    }
+}
+
+fn add_each(total: &mut [u64], other: &[u64]) {
+    for (total, other) in total.iter_mut().zip(other) {
+        *total += other;
     }
 }
 

@@ -21,7 +21,7 @@ use super::TrackKey;
 use super::codec::Codec;
 use super::counters::Dropped;
 use super::demux::{Pair, Place};
-use super::egress::{Leg, Names};
+use super::egress::Leg;
 use super::message::{Connection, Kind, Notice, ParticipantState};
 use super::negotiation::Negotiation;
 use super::offer::{self, Transport};
@@ -412,10 +412,8 @@ impl Room {
             waiting.extend(participant.leg.waiting());
         }
         for (key, kind) in waiting {
-            let track = &self.tracks[key.0 as usize];
-            let names = Names {
-                publisher: self.participants[track.publisher as usize].sid.clone(),
-                track: track.info.sid.clone(),
+            let Some(names) = self.names_of(key) else {
+                continue;
             };
             let participant = &mut self.participants[slot as usize];
             if let Some(downlink) = &mut participant.downlink

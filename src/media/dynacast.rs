@@ -12,6 +12,7 @@ use super::encoding::{Encoding, EncodingKey};
 use super::message::{Kind, Notice, Quality};
 use super::room::Room;
 use super::shard::Core;
+use super::track::Publisher;
 
 /// How long less must be wanted before the publisher is told.
 const DELAY: Duration = Duration::from_secs(5);
@@ -56,11 +57,17 @@ impl Dynacast {
         }
     }
 
-    /// Takes what is wanted now; whether the publisher has to be told.
-    pub fn want(&mut self, wanted: Option<Quality>, now: Instant) -> bool {
+    /// The best layer its publisher should send, as it was told.
+    pub fn told(&self) -> Option<Quality> {
+        self.told
+    }
+
+    /// Takes what is wanted now, of which less must be wanted for this long to count; whether the
+    /// publisher has to be told.
+    pub fn want(&mut self, wanted: Option<Quality>, delay: Duration, now: Instant) -> bool {
         let wait = if wanted < self.told {
             let since = *self.less.get_or_insert(now);
-            now.saturating_duration_since(since) < DELAY
+            now.saturating_duration_since(since) < delay
         } else {
             self.less = None;
             wanted == self.told
@@ -103,9 +110,14 @@ impl Room {
         for number in 0..self[key].encodings.len() {
             let key = EncodingKey { track: key, number };
             let wanted = self.demand(key);
+            // Another part waits itself before it asks its publisher for less.
+            let delay = match self[key.track].publisher {
+                Publisher::Here(_) => DELAY,
+                Publisher::There(_) => Duration::ZERO,
+            };
             let encoding = &mut self[key];
             let before = encoding.dynacast.told;
-            if encoding.dynacast.want(wanted, now) {
+            if encoding.dynacast.want(wanted, delay, now) {
                 news = true;
                 if wanted > before {
                     // Layers that come back are expected at the rate that was announced for them,
@@ -130,12 +142,16 @@ impl Room {
             return;
         }
         let track = &self[key];
+        let slot = match track.publisher {
+            Publisher::Here(slot) => slot,
+            Publisher::There(origin) => return self.pass_demand(core, origin, &track.encodings),
+        };
         let by_codec = |it: &Encoding| (it.announced.mime().to_owned(), it.dynacast.told);
         let notice = Notice::Demand {
             track: track.info.sid.clone(),
             codecs: track.encodings.iter().map(by_codec).collect(),
         };
-        let session = self.participants[track.publisher as usize].session;
+        let session = self.participants[slot as usize].session;
         core.notify(session, notice);
     }
 
@@ -154,7 +170,8 @@ impl Room {
             (!subscription.settings.disabled)
                 .then(|| encoding.quality_of(subscription.wanted_layer(track)))
         });
-        wanted.max()
+        let beyond = encoding.pulls.iter().map(|pull| pull.wanted);
+        wanted.chain(beyond).max()
     }
 }
 
@@ -233,7 +250,7 @@ mod tests {
             for (millis, wanted, told) in steps {
                 let now = start + Duration::from_millis(*millis);
                 assert_eq!(
-                    dynacast.want(*wanted, now),
+                    dynacast.want(*wanted, DELAY, now),
                     *told,
                     "{sentence}, {millis} ms"
                 );

@@ -15,6 +15,7 @@ use super::dynacast::Dynacast;
 use super::layers::Target;
 use super::message::{AddTrack, CodecInfo, LayerInfo, Quality};
 use super::packet::Layer;
+use super::relay::Pull;
 use super::room::Room;
 use super::track::{Stream, Subscriber, sort_rids};
 use crate::units::Bitrate;
@@ -47,6 +48,8 @@ pub struct Encoding {
     pub streams: Vec<Stream>,
     /// To whom it goes.
     pub subscribers: Vec<Subscriber>,
+    /// What other parts of the room want of it, if it is video. Bounded by the number of workers.
+    pub pulls: Vec<Pull>,
     /// When it was published or last resumed: its layers need a moment to show what they cost.
     pub resumed: Instant,
     /// What its publisher was told to send.
@@ -82,6 +85,7 @@ impl Encoding {
             rids: Vec::new(),
             streams: Vec::new(),
             subscribers: Vec::new(),
+            pulls: Vec::new(),
             resumed: now,
             dynacast,
         }

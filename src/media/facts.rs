@@ -12,14 +12,16 @@ use super::participant::Participant;
 use super::room::Room;
 use super::subscription::{Outgoing, Subscription};
 use super::track::Track;
+use crate::ids::Identity;
 use crate::units::Bitrate;
 
 impl Room {
     /// All tracks and legs.
     pub fn facts(&mut self, now: Instant) -> RoomFacts {
-        let publisher = |track: &Track| &self.participants[track.publisher as usize];
-        let tracks = self.tracks.iter();
-        let tracks = tracks.map(|(_, track)| track.facts(publisher(track), now));
+        let tracks = self.tracks.iter().filter_map(|(key, track)| {
+            let publisher = self.publisher_of(TrackKey(key as u32))?;
+            Some(track.facts(publisher.identity.clone(), now))
+        });
         let tracks = tracks.collect();
         let legs = self.participants.iter_mut();
         let legs =
@@ -32,14 +34,14 @@ impl Room {
 }
 
 impl Track {
-    fn facts(&self, publisher: &Participant, now: Instant) -> TrackFacts {
+    fn facts(&self, publisher: Identity, now: Instant) -> TrackFacts {
         let codecs = self.info.announced.codecs.iter();
         let mids = codecs.map(|codec| codec.mid.as_str());
         let encodings = self.encodings.iter();
         let encodings = encodings.zip(mids.chain(std::iter::repeat("")));
         TrackFacts {
             sid: self.info.sid.clone(),
-            publisher: publisher.identity.clone(),
+            publisher,
             kind: self.kind(),
             source: self.info.announced.source,
             muted: self.info.announced.muted,

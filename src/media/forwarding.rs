@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::TrackKey;
 use super::allocator;
 use super::burst::StreamKey;
 use super::counters::Dropped;
@@ -19,6 +20,7 @@ use super::shard::Core;
 use super::srtp::{Opener, OwnSsrc, RtpOpener, Sealer};
 #[cfg(test)]
 use super::tests::fault;
+use super::track::Publisher;
 use super::uplink::{Received, Uplink};
 use crate::units::Bitrate;
 
@@ -230,6 +232,7 @@ impl Room {
             layer: source.layer,
             seq: received.seq,
             timestamp: received.timestamp,
+            audio_level: received.audio_level,
             marker: received.marker,
             arrival: now,
             payload: received.payload,
@@ -325,6 +328,12 @@ impl Room {
                     if let Some(stream) = self[source.of].stream(source.layer) {
                         stream.clock.report(moment, info.rtp_timestamp);
                     }
+                    let key = StreamKey {
+                        room: self.key,
+                        encoding: source.of,
+                        layer: source.layer,
+                    };
+                    self.pass_clock(core, key, moment, info.rtp_timestamp);
                 }
             }
             rtcp::Item::Report(block) => {
@@ -468,14 +477,16 @@ impl Room {
     }
 
     /// Passes requests for key frames on to the publisher, as far as they aren't throttled.
-    fn ask_publisher(&mut self, core: &mut Core, key: EncodingKey, now: Instant) {
+    pub fn ask_publisher(&mut self, core: &mut Core, key: EncodingKey, now: Instant) {
         let Self {
             tracks,
             participants,
             ..
         } = self;
         let track = &mut tracks[key.track.0 as usize];
-        let publisher = track.publisher;
+        let Publisher::Here(publisher) = track.publisher else {
+            return self.pass_key_frames(core, key, now);
+        };
         for stream in &mut track.encodings[key.number].streams {
             let Some(ssrc) = stream.ssrc else { continue };
             let uplink = &mut participants[publisher as usize].uplink;
@@ -490,20 +501,25 @@ impl Room {
     /// The regular look at what somebody publishes: key frames owed, packets too old to repeat.
     pub fn tend_tracks(&mut self, core: &mut Core, slot: u32, now: Instant) {
         for key in self.participants[slot as usize].published.clone() {
-            if self[key].kind() == Kind::Audio {
-                continue;
-            }
-            for number in 0..self[key].encodings.len() {
-                let key = EncodingKey { track: key, number };
-                for stream in &mut self[key].streams {
-                    stream.expire(now);
-                }
-                self.want_key_frames(key, now);
-                self.ask_publisher(core, key, now);
-            }
-            self.regress(core, key, now);
-            self.tell_demand(core, key, now);
+            self.tend(core, key, now);
         }
+    }
+
+    /// The same for one track.
+    pub fn tend(&mut self, core: &mut Core, key: TrackKey, now: Instant) {
+        if self[key].kind() == Kind::Audio {
+            return;
+        }
+        for number in 0..self[key].encodings.len() {
+            let key = EncodingKey { track: key, number };
+            for stream in &mut self[key].streams {
+                stream.expire(now);
+            }
+            self.want_key_frames(key, now);
+            self.ask_publisher(core, key, now);
+        }
+        self.regress(core, key, now);
+        self.tell_demand(core, key, now);
     }
 
     /// Writes the sender reports that a participant is due.

@@ -4,6 +4,7 @@
 //! begins or ends, somebody who goes), what a client should know is gathered anew at every look
 //! and compared with what it was told.
 
+use super::relay::REMOTE;
 use super::room::Room;
 use crate::ids::ParticipantSid;
 
@@ -67,11 +68,14 @@ impl<T: Copy + PartialEq> Known<T> {
 impl Room {
     /// Who is told of the participants in `about`: they themselves, and who has a track of theirs.
     /// Pairs of who is told and of whom (a place in `about`), in this order ascending, each once.
+    /// Those of other parts are told there.
     pub(super) fn audience(&self, about: impl Iterator<Item = u32>) -> Vec<(u32, u32)> {
         let mut pairs = Vec::new();
         for (place, slot) in about.enumerate() {
-            pairs.push((slot, place as u32));
-            for key in &self.participants[slot as usize].published {
+            if slot < REMOTE {
+                pairs.push((slot, place as u32));
+            }
+            for key in self.published_by(slot) {
                 let subscribers = self[*key].subscribers();
                 pairs.extend(subscribers.map(|one| (one.participant, place as u32)));
             }

@@ -21,7 +21,7 @@ pub use super::quality::{ConnectionQuality, QualityUpdate};
 pub use super::restriction::Allowance;
 pub use super::simulation::{BreakOff, Simulation};
 pub use super::speakers::Speaker;
-use crate::ids::{Identity, ParticipantSid, RoomName, RoomSid, SessionKey, TrackSid};
+use crate::ids::{Identity, ParticipantSid, RoomName, RoomSid, SessionKey, TrackSid, WorkerId};
 use administration::{Profile, Question};
 pub use notice::{Joined, Notice, Resumed};
 
@@ -52,6 +52,8 @@ pub struct Join {
     pub room: RoomName,
     /// Whether the room may be created by this join.
     pub create_room: bool,
+    /// The worker that has the room's home, if another one does.
+    pub home: Option<WorkerId>,
     /// Who joins. A participant of the same identity is evicted.
     pub identity: Identity,
     /// Display name.
@@ -434,6 +436,17 @@ pub struct ParticipantInfo {
 }
 
 impl ParticipantInfo {
+    /// What others are told when it leaves.
+    pub fn gone(&self, reason: LeaveReason) -> Self {
+        Self {
+            state: ParticipantState::Disconnected,
+            tracks: Vec::new(),
+            version: self.version + 1,
+            left: Some(reason),
+            ..self.clone()
+        }
+    }
+
     /// About how many bytes it keeps.
     fn weight(&self) -> usize {
         let pairs: usize = self

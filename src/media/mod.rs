@@ -14,6 +14,7 @@ mod candidates;
 mod census;
 mod checks;
 pub mod codec;
+mod containment;
 pub mod counters;
 mod data;
 pub mod demux;
@@ -44,6 +45,7 @@ mod permitting;
 mod profile;
 mod publishing;
 pub mod quality;
+pub mod relay;
 pub mod restriction;
 mod resuming;
 pub mod retransmit;
@@ -70,6 +72,7 @@ use std::time::{Duration, Instant};
 
 use message::administration::{Answer, Event, Ticket};
 use message::{Codec, Command, Notice, Transmit};
+use relay::Parcel;
 pub use shard::Shard;
 
 use crate::ids::{RoomName, SessionKey, WorkerId};
@@ -155,6 +158,10 @@ pub enum Input<'a> {
     Command(Command),
     /// A TCP connection is over: what comes from there next may be somebody else's.
     Closed(Pair),
+    /// Another shard has something for a room.
+    Parcel(Parcel),
+    /// A parcel, other than of media, that can't be handed over.
+    Unsaid(Parcel),
     /// Time has passed; due when a deadline from [`Output::Timeout`] is reached.
     Timeout,
 }
@@ -178,6 +185,8 @@ pub enum Output<'a> {
     Reached(Pair),
     /// That pair is no participant's any more.
     Forgotten(Pair),
+    /// For the shard of that worker; in order, and what is no media without loss.
+    Relay(WorkerId, Parcel),
     /// Nothing more now; call [`Shard::handle`] with [`Input::Timeout`] at this time, if any.
     Timeout(Option<Instant>),
 }

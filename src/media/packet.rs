@@ -25,6 +25,8 @@ pub struct Packet {
     pub seq: u64,
     /// RTP timestamp of the publisher's stream, in the codec's clock rate.
     pub timestamp: u32,
+    /// How loud it is, in -dBov, if its sender says so (RFC 6464).
+    pub audio_level: Option<u8>,
     /// Last packet of a video frame; start of a talkspurt for audio.
     pub marker: bool,
     /// When its datagram was received.

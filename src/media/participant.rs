@@ -113,7 +113,7 @@ pub struct Participant {
     /// What its own does to media.
     pub link: Link,
     /// Who may have its tracks; `None` is everybody. Bounded by the length of a message.
-    pub allowances: Option<Allowances>,
+    pub allowances: Option<Arc<Allowances>>,
     /// Tracks it was told it may not have.
     pub denied: HashSet<TrackKey>,
     /// Tracks it asked for which aren't there, and since when. Bounded by [`WISHES_MAX`].

@@ -20,7 +20,7 @@ use super::section::{Section, Usage};
 use super::shard::Core;
 use super::speakers::Detector;
 use super::subscription::Subscription;
-use super::track::Track;
+use super::track::{Publisher, Track};
 use crate::ids::TrackSid;
 
 impl Room {
@@ -200,7 +200,7 @@ impl Room {
         participant.published.push(key);
         self.by_sid.insert(info.sid.clone(), key);
         self.tracks.insert(Track {
-            publisher: slot,
+            publisher: Publisher::Here(slot),
             encodings,
             regressed: false,
             subscribed_told: false,
@@ -219,8 +219,9 @@ impl Room {
         self[key].codec = codec;
         let track = &mut self[key.track];
         track.info.set_codec(key.number, codec);
-        let publisher = track.publisher;
-        self.changed(core, publisher);
+        if let Publisher::Here(slot) = track.publisher {
+            self.changed(core, slot);
+        }
         self.settle_all(core, key.track, now);
         self.offer_to_readers(core, key.track, now);
     }
@@ -240,7 +241,10 @@ impl Room {
     /// A track is no longer published: nobody receives it, nobody sees it.
     pub fn end_track(&mut self, core: &mut Core, key: TrackKey, now: Instant) {
         let track = self.remove_track(core, key, now);
-        let participant = &mut self.participants[track.publisher as usize];
+        let Publisher::Here(slot) = track.publisher else {
+            return;
+        };
+        let participant = &mut self.participants[slot as usize];
         let cid = &track.info.announced.cid;
         let next = participant
             .pending
@@ -250,7 +254,7 @@ impl Room {
             pending.queued = false;
             core.notify(participant.session, pending.notice());
         }
-        self.changed(core, track.publisher);
+        self.changed(core, slot);
         self.count(core, now);
     }
 
@@ -272,10 +276,15 @@ impl Room {
         for (_, participant) in &mut self.participants {
             participant.denied.remove(&key);
         }
-        let participant = &mut self.participants[track.publisher as usize];
-        participant.published.retain(|published| *published != key);
-        participant.sources.retain(|source| source.of.track != key);
-        participant.sections.unclaim(key);
+        match track.publisher {
+            Publisher::Here(slot) => {
+                let participant = &mut self.participants[slot as usize];
+                participant.published.retain(|published| *published != key);
+                participant.sources.retain(|source| source.of.track != key);
+                participant.sections.unclaim(key);
+            }
+            Publisher::There(origin) => self.unmirror(key, origin),
+        }
         track
     }
 
@@ -292,7 +301,7 @@ impl Room {
         if let Some(pending) = pending.iter_mut().find(|pending| pending.sid == *sid) {
             return change(&mut pending.request);
         }
-        let own = |key: &&TrackKey| self[**key].publisher == slot;
+        let own = |key: &&TrackKey| self[**key].publisher.slot() == Some(slot);
         if let Some(key) = self.by_sid.get(sid).filter(own).copied() {
             change(&mut self[key].info.announced);
             self.changed_soon(core, slot, now);
@@ -310,7 +319,7 @@ impl Room {
             pending.request.muted = muted;
             return;
         }
-        let own = |key: &&TrackKey| self.tracks[key.0 as usize].publisher == slot;
+        let own = |key: &&TrackKey| self.tracks[key.0 as usize].publisher.slot() == Some(slot);
         let Some(key) = self.by_sid.get(&sid).filter(own).copied() else {
             return core.notify(
                 participant.session,
@@ -321,9 +330,16 @@ impl Room {
         if std::mem::replace(&mut track.info.announced.muted, muted) == muted {
             return;
         }
+        self.changed_soon(core, slot, now);
+        self.pause_all(core, key, muted, now);
+    }
+
+    /// A track was muted or unmuted: nothing goes out of it for now, or whoever had it has it
+    /// again.
+    pub fn pause_all(&mut self, core: &mut Core, key: TrackKey, muted: bool, now: Instant) {
+        let track = &mut self[key];
         track.resume(now);
         let subscribers: Vec<_> = track.subscribers().copied().collect();
-        self.changed_soon(core, slot, now);
         for subscriber in subscribers {
             if muted {
                 let leg = &mut self.participants[subscriber.participant as usize].leg;

@@ -79,6 +79,11 @@ impl Faults {
 }
 
 impl ConnectionQuality {
+    /// The same for a score that there may be none of.
+    pub fn rated(score: Option<f32>) -> Self {
+        score.map_or(Self::Lost, Self::of)
+    }
+
     /// A score in a word. The bounds are the E-model's: "satisfied", "many dissatisfied".
     pub fn of(score: f32) -> Self {
         match score {
@@ -246,6 +251,11 @@ impl Room {
             let score = self.score(slot as u32, now);
             qualities.push((slot as u32, self.participants[slot].sid.clone(), score));
         }
+        self.pass_qualities(core, &qualities);
+        qualities.extend(self.remote_sids().filter_map(|(number, sid, remote)| {
+            let score = remote.quality?;
+            Some((number, sid.clone(), score))
+        }));
         let pairs = self.audience(qualities.iter().map(|(slot, ..)| *slot));
         let mut rest = pairs.as_slice();
         for (slot, participant) in &mut self.participants {
@@ -254,11 +264,7 @@ impl Room {
             rest = after;
             let known = own.iter().map(|(_, place)| {
                 let (slot, sid, score) = &qualities[*place as usize];
-                (
-                    *slot,
-                    sid,
-                    score.map_or(ConnectionQuality::Lost, ConnectionQuality::of),
-                )
+                (*slot, sid, ConnectionQuality::rated(*score))
             });
             let mut updates = Vec::new();
             participant.qualities.update(known, |participant, quality| {

@@ -2,6 +2,7 @@
 //! such that aren't there yet. Without a word from it everybody may.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::TrackKey;
@@ -91,11 +92,23 @@ impl Room {
         now: Instant,
     ) {
         let participant = &mut self.participants[slot as usize];
-        participant.allowances = allowances.map(Allowances::new);
+        participant.allowances = allowances.map(Allowances::new).map(Arc::new);
         let published = participant.published.clone();
+        self.pass_present(core, slot);
+        self.enforce(core, Some(slot), &published, now);
+    }
+
+    /// Who may have these tracks has changed; their publisher is not among those who would.
+    pub(super) fn enforce(
+        &mut self,
+        core: &mut Core,
+        publisher: Option<u32>,
+        published: &[TrackKey],
+        now: Instant,
+    ) {
         let others = self.participants.iter().map(|(other, _)| other as u32);
-        let others: Vec<_> = others.filter(|other| *other != slot).collect();
-        for key in published {
+        let others: Vec<_> = others.filter(|other| Some(*other) != publisher).collect();
+        for key in published.iter().copied() {
             for other in &others {
                 if !self.admits(core, *other, key) {
                     self.unsubscribe(*other, key);
@@ -111,13 +124,15 @@ impl Room {
     /// Whether the publisher of a track lets `slot` have it. When that has changed, `slot` is told.
     pub(super) fn admits(&mut self, core: &mut Core, slot: u32, key: TrackKey) -> bool {
         let track = &self.tracks[key.0 as usize];
-        let publisher = &self.participants[track.publisher as usize];
+        let Some((publisher, allowances)) = self.terms_of(key) else {
+            return false;
+        };
         let subscriber = &self.participants[slot as usize];
-        let allowed = publisher.allowances.as_ref().is_none_or(|allowances| {
+        let allowed = allowances.is_none_or(|allowances| {
             allowances.cover(&subscriber.sid, &subscriber.identity, &track.info.sid)
         });
         let notice = Notice::SubscriptionAllowed {
-            participant: publisher.sid.clone(),
+            participant: publisher.clone(),
             track: track.info.sid.clone(),
             allowed,
         };

@@ -17,12 +17,13 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::downlink::Downlink;
 use super::known::Known;
 use super::message::{
     Departure, LeaveAction, LeaveReason, Notice, ParticipantInfo, ParticipantState, Resumed,
     SignalEnd, Sync, TrackSettings,
 };
-use super::room::Room;
+use super::room::{PEER_FAILED, Room};
 use super::shard::Core;
 use crate::ids::{Identity, ParticipantSid, SessionKey, TrackSid};
 
@@ -63,6 +64,18 @@ const MEDIA_LOST_AFTER: Duration = Duration::from_secs(15);
 /// for it for 10 s.
 const ANNOUNCED_LATELY: Duration = Duration::from_secs(15);
 
+/// Signalling closed by the client and media silent, both for this long: the process behind it is
+/// gone.
+const GONE_AFTER: Duration = Duration::from_secs(5);
+
+/// Media said goodbye this long ago, and signalling says nothing: the client has lost its peer
+/// connection and may join anew. A leave comes within this.
+const CLOSED_AFTER: Duration = Duration::from_secs(2);
+
+/// Media silent for this long, whatever signalling does: the 15 s after which it was given up, and
+/// 5 s for the client to come back. Browsers send a consent check every few seconds.
+const LOST_AFTER: Duration = Duration::from_secs(20);
+
 impl Room {
     /// The slot of the stay that a client means, if it goes on.
     pub fn stay(&self, identity: &Identity, sid: Option<&ParticipantSid>) -> Option<u32> {
@@ -89,7 +102,7 @@ impl Room {
         let gone = self
             .departed
             .since(joined, now)
-            .filter(|info| !self.by_identity.contains_key(&info.identity));
+            .filter(|info| !self.is_here(&info.identity));
         let resumed = Resumed {
             room: self.info(core),
             participant: self.info_of(slot),
@@ -137,8 +150,10 @@ impl Room {
     /// doesn't speak is told as one who has stopped.
     fn forget_what_is_known(&mut self, slot: u32) {
         let others = self.participants.iter();
-        let others = others.map(|(other, who)| (other as u32, who.sid.clone(), u8::MAX));
-        let speakers = Known::assumed(others);
+        let others = others.map(|(other, who)| (other as u32, &who.sid));
+        let beyond = self.remote_sids().map(|(number, sid, _)| (number, sid));
+        let all = others.chain(beyond);
+        let speakers = Known::assumed(all.map(|(who, sid)| (who, sid.clone(), u8::MAX)));
         let participant = &mut self.participants[slot as usize];
         participant.speakers = speakers;
         participant.qualities = Known::default();
@@ -179,6 +194,46 @@ impl Room {
         }
         let (tracks, subscribed) = &sync.subscriptions;
         self.update_subscriptions(core, slot, tracks, *subscribed, now);
+    }
+
+    /// Whether a stay is over for want of a sign of life.
+    pub fn expired(&self, core: &Core, slot: u32, now: Instant) -> Option<Departure> {
+        let participant = &self.participants[slot as usize];
+        let since = |at| now.saturating_duration_since(at);
+        let silent = since(participant.heard);
+        let over = |reason, action| Some(Departure { reason, action });
+        if participant.leg.is_exhausted() {
+            return Some(PEER_FAILED);
+        }
+        let lost = |downlink: &Downlink| downlink.is_overdue(now) && participant.leg.is_connected();
+        if participant.signal_closed.is_none() && participant.downlink.as_deref().is_some_and(lost)
+        {
+            return Some(PEER_FAILED);
+        }
+        let closed = |at| now.saturating_duration_since(at) >= CLOSED_AFTER;
+        if participant.signal_closed.is_none() && participant.closed.is_some_and(closed) {
+            return over(LeaveReason::ConnectionTimeout, LeaveAction::Reconnect);
+        }
+        match (participant.state, participant.signal_closed) {
+            (ParticipantState::Joined, Some(_)) => {
+                over(LeaveReason::SignalClosed, LeaveAction::Disconnect)
+            }
+            (ParticipantState::Joined, None) => {
+                let waited = now.saturating_duration_since(participant.joined);
+                (waited >= core.config.limits.connect_timeout).then_some(Departure {
+                    reason: LeaveReason::JoinFailure,
+                    action: LeaveAction::Disconnect,
+                })
+            }
+            // Who has just lost both at once needs as long to come back as others.
+            (_, Some((SignalEnd::ByClient, at))) if silent.min(since(at)) >= GONE_AFTER => {
+                over(LeaveReason::SignalClosed, LeaveAction::Disconnect)
+            }
+            _ if silent >= LOST_AFTER => {
+                over(LeaveReason::ConnectionTimeout, LeaveAction::Reconnect)
+            }
+            _ => None,
+        }
     }
 
     /// Tells a client whose media is gone to take its session up again, and lets go of signalling:

@@ -212,6 +212,7 @@ mod tests {
 
     fn packet(seq: u64, arrival: Instant) -> Packet {
         Packet {
+            audio_level: None,
             layer: Layer(0),
             seq,
             timestamp: seq as u32,

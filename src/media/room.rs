@@ -27,6 +27,7 @@ use super::ntp::SenderClock;
 use super::participant::Participant;
 use super::peer::Peer;
 use super::quality::Link;
+use super::relay::Spread;
 use super::resuming::Departed;
 use super::section::Sections;
 use super::shard::{Core, TICK};
@@ -44,6 +45,8 @@ pub struct Room {
     pub key: RoomKey,
     /// Its name.
     pub name: RoomName,
+    /// Tells it from others that had its place in the shard.
+    pub number: u32,
     /// This incarnation.
     pub sid: RoomSid,
     /// Marks frames that the server would inject.
@@ -78,6 +81,8 @@ pub struct Room {
     pub metadata: Arc<str>,
     /// How many are in it, as far as they were told.
     pub census: Census,
+    /// What there is of it on other workers; nothing of most rooms.
+    pub spread: Option<Box<Spread>>,
     /// Its timer in the heap.
     pub armed: Armed,
 }
@@ -92,6 +97,7 @@ impl Room {
         let sif_trailer = (0..SIF_TRAILER_BYTES).map(|_| core.rng.u8(..)).collect();
         Self {
             key,
+            number: core.number_room(),
             name,
             sid,
             sif_trailer,
@@ -110,6 +116,7 @@ impl Room {
             participants_max: None,
             metadata: Arc::from(""),
             census: Census::default(),
+            spread: None,
             armed: Armed::default(),
         }
     }
@@ -117,10 +124,25 @@ impl Room {
     /// When it closes if nobody comes; `None` while somebody is here, or about to be.
     pub fn closes_at(&self) -> Option<Instant> {
         let timeout = match self.used {
+            // Its home is what waits.
+            _ if self.is_branch() => Duration::ZERO,
             true => self.departure_timeout,
             false => self.empty_timeout,
         };
         self.empty_since.map(|since| since + timeout)
+    }
+
+    /// Whether it is to be closed, as nobody is in it or about to be.
+    pub fn is_unused(&self, now: Instant) -> bool {
+        let expected = self.is_awaited() || self.has_branches();
+        let empty = self.participants.is_empty() && !expected;
+        empty && self.closes_at().is_none_or(|at| at <= now)
+    }
+
+    /// Whether somebody of this identity is in it, in whichever part.
+    pub fn is_here(&self, identity: &Identity) -> bool {
+        let beyond = || self.spread.as_ref()?.find(identity);
+        self.by_identity.contains_key(identity) || beyond().is_some()
     }
 
     /// Participants it takes.
@@ -140,7 +162,8 @@ impl Room {
     /// A participant comes in. Its notices start with `Joined`.
     pub fn join(&mut self, core: &mut Core, join: Join, now: Instant) -> Result<(), Refusal> {
         let duplicate = self.by_identity.get(&join.identity).copied();
-        let others = self.participants.len() - usize::from(duplicate.is_some());
+        let beyond = self.spread.as_ref().map_or(0, |it| it.remotes.len());
+        let others = beyond + self.participants.len() - usize::from(duplicate.is_some());
         if others >= self.capacity(core) {
             return Err(Refusal::RoomFull);
         }
@@ -190,6 +213,9 @@ impl Room {
     }
 
     fn newcomer(&self, core: &mut Core, join: Join, mut peer: Peer, now: Instant) -> Participant {
+        // Of two stays of one identity the later one stays.
+        let former = self.spread.as_ref().and_then(|it| it.find(&join.identity));
+        let later = former.map_or(0, |former| former.info.joined_at_ms + 1);
         let may_pause = join.may_pause.unwrap_or(core.config.limits.pause_video);
         let bounds = match may_pause {
             true => Bounds::pausing(),
@@ -210,7 +236,7 @@ impl Room {
             state: ParticipantState::Joined,
             version: 1,
             joined: now,
-            joined_at_ms: core.unix_ms(now),
+            joined_at_ms: core.unix_ms(now).max(later),
             signal_closed: None,
             closed: None,
             heard: now,
@@ -277,11 +303,14 @@ impl Room {
             self.by_identity.remove(&gone.identity);
         }
         core.dismiss(self.peer_key(slot), &gone, departure);
-        self.say_goodbye(core, &gone, departure.reason, now);
-        self.report_gone(core, &gone, departure.reason, now);
-        if self.participants.is_empty() {
-            self.empty_since = Some(now);
+        let reason = departure.reason;
+        let last = Arc::new(gone.as_seen(Vec::new(), None).gone(reason));
+        self.pass_absent(core, None, &last, reason);
+        if !gone.permissions.hidden {
+            self.say_goodbye(core, &last, reason, now);
         }
+        self.report_gone(core, &gone, reason, now);
+        self.note_emptiness(core, now);
         self.count(core, now);
         self.arm_room(core);
     }
@@ -295,32 +324,27 @@ impl Room {
         }
     }
 
-    fn say_goodbye(
+    /// Tells everybody here that somebody has gone.
+    pub fn say_goodbye(
         &mut self,
         core: &mut Core,
-        gone: &Participant,
+        info: &Arc<ParticipantInfo>,
         reason: LeaveReason,
         now: Instant,
     ) {
-        if gone.permissions.hidden {
-            return;
-        }
-        let mut info = gone.as_seen(Vec::new(), Some(reason));
-        info.version += 1;
         // Who it was is enough for those who come back and ask who has gone.
         let brief = ParticipantInfo {
             metadata: String::new(),
             attributes: BTreeMap::new(),
-            ..info.clone()
+            ..(**info).clone()
         };
         self.departed.note(Arc::new(brief), now);
-        let info = Arc::new(info);
         for (_, other) in &self.participants {
             // Newer clients learn of the new stay of the same identity and end the old by it.
             let silent = reason == LeaveReason::DuplicateIdentity
                 && other.client.protocol > PROTOCOL_WITHOUT_REPLACEMENT;
             if !silent {
-                core.notify(other.session, Notice::Participant(Arc::clone(&info)));
+                core.notify(other.session, Notice::Participant(Arc::clone(info)));
             }
         }
     }
@@ -346,20 +370,28 @@ impl Room {
 
     /// Everyone else who is visible.
     pub fn others(&self, slot: u32) -> Vec<Arc<ParticipantInfo>> {
-        self.participants
-            .iter()
+        let own = &self.participants[slot as usize].identity;
+        let here = self.participants.iter();
+        let here = here
             .filter(|(other, participant)| *other as u32 != slot && !participant.permissions.hidden)
-            .map(|(other, _)| self.info_of(other as u32))
+            .map(|(other, _)| self.info_of(other as u32));
+        // An older stay of its own is about to end.
+        let beyond = self.spread.iter().flat_map(|spread| spread.visible());
+        let beyond = beyond.filter(|other| other.info.identity != *own);
+        here.chain(beyond.map(|other| Arc::clone(&other.info)))
             .collect()
     }
 
     /// The room as clients see it.
     pub fn info(&self, core: &Core) -> RoomInfo {
-        let visible = || {
-            self.participants
-                .iter()
-                .filter(|(_, who)| !who.permissions.hidden)
-        };
+        let here = self.participants.iter().map(|(_, who)| who);
+        let here = here.filter(|who| !who.permissions.hidden);
+        let beyond = self.spread.iter().flat_map(|spread| spread.visible());
+        let publishes = here.map(|who| !who.published.is_empty());
+        let publishes = publishes.chain(beyond.map(|who| !who.published.is_empty()));
+        let (participants, publishers) = publishes.fold((0, 0), |(all, publishers), publishes| {
+            (all + 1, publishers + u32::from(publishes))
+        });
         RoomInfo {
             sid: self.sid.clone(),
             name: self.name.clone(),
@@ -367,10 +399,8 @@ impl Room {
             empty_timeout: self.empty_timeout,
             departure_timeout: self.departure_timeout,
             participants_max: u32::try_from(self.capacity(core)).unwrap_or(u32::MAX),
-            participants: visible().count() as u32,
-            publishers: visible()
-                .filter(|(_, who)| !who.published.is_empty())
-                .count() as u32,
+            participants,
+            publishers,
             codecs: core.config.limits.codecs.clone(),
             sif_trailer: self.sif_trailer.clone(),
             created_at_ms: self.created_at_ms,
@@ -487,6 +517,7 @@ impl Room {
         self.report(core, slot, now);
         self.report_uplink(core, slot, now);
         self.tend_tracks(core, slot, now);
+        self.tend_remotes(core, now);
         self.ask_for_sections(core, slot, now);
         self.give_up_seeking(core, slot, now);
         self.report_waiting(core, slot, now);
@@ -494,63 +525,11 @@ impl Room {
         self.tell_quality(core, now);
         self.flush_data(core, slot, now);
     }
-
-    /// Whether a stay is over for want of a sign of life.
-    fn expired(&self, core: &Core, slot: u32, now: Instant) -> Option<Departure> {
-        let participant = &self.participants[slot as usize];
-        let since = |at| now.saturating_duration_since(at);
-        let silent = since(participant.heard);
-        let over = |reason, action| Some(Departure { reason, action });
-        if participant.leg.is_exhausted() {
-            return Some(PEER_FAILED);
-        }
-        let lost = |downlink: &Downlink| downlink.is_overdue(now) && participant.leg.is_connected();
-        if participant.signal_closed.is_none() && participant.downlink.as_deref().is_some_and(lost)
-        {
-            return Some(PEER_FAILED);
-        }
-        let closed = |at| now.saturating_duration_since(at) >= CLOSED_AFTER;
-        if participant.signal_closed.is_none() && participant.closed.is_some_and(closed) {
-            return over(LeaveReason::ConnectionTimeout, LeaveAction::Reconnect);
-        }
-        match (participant.state, participant.signal_closed) {
-            (ParticipantState::Joined, Some(_)) => {
-                over(LeaveReason::SignalClosed, LeaveAction::Disconnect)
-            }
-            (ParticipantState::Joined, None) => {
-                let waited = now.saturating_duration_since(participant.joined);
-                (waited >= core.config.limits.connect_timeout).then_some(Departure {
-                    reason: LeaveReason::JoinFailure,
-                    action: LeaveAction::Disconnect,
-                })
-            }
-            // Who has just lost both at once needs as long to come back as others.
-            (_, Some((SignalEnd::ByClient, at))) if silent.min(since(at)) >= GONE_AFTER => {
-                over(LeaveReason::SignalClosed, LeaveAction::Disconnect)
-            }
-            _ if silent >= LOST_AFTER => {
-                over(LeaveReason::ConnectionTimeout, LeaveAction::Reconnect)
-            }
-            _ => None,
-        }
-    }
 }
 
 /// Protocol numbers up to this one want to hear of the end of an old stay when a new one of the
 /// same identity begins.
 const PROTOCOL_WITHOUT_REPLACEMENT: i32 = 11;
-
-/// Signalling closed by the client and media silent, both for this long: the process behind it is
-/// gone.
-const GONE_AFTER: Duration = Duration::from_secs(5);
-
-/// Media said goodbye this long ago, and signalling says nothing: the client has lost its peer
-/// connection and may join anew. A leave comes within this.
-const CLOSED_AFTER: Duration = Duration::from_secs(2);
-
-/// Media silent for this long, whatever signalling does: the 15 s after which it was given up, and
-/// 5 s for the client to come back. Browsers send a consent check every few seconds.
-const LOST_AFTER: Duration = Duration::from_secs(20);
 
 /// str0m could not go on, or an answer never came.
 pub(super) const PEER_FAILED: Departure = Departure {

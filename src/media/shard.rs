@@ -17,6 +17,7 @@ use str0m::net::DatagramSend;
 
 use super::burst::{Bursts, Dirty, FanOut};
 use super::candidates::Candidates;
+use super::containment::FAULT;
 use super::counters::{Counters, Dropped};
 use super::demux::{self, Class, Demux, Pair, Place};
 use super::egress::Leg;
@@ -28,10 +29,11 @@ use super::message::{
 use super::ntp::Ntp;
 use super::participant::Participant;
 use super::peer::{Check, PeerEvent};
+use super::relay::Parcel;
 use super::room::Room;
 use super::timers::{TimerKey, Timers};
 use super::{Input, Output, PeerKey, RoomKey, ShardConfig, allocator, dtls};
-use crate::ids::{RoomName, SessionKey};
+use crate::ids::{RoomName, SessionKey, WorkerId};
 
 /// How often each participant is looked at beside its packets: estimate, layers, reports,
 /// timeouts. Shorter follows a change of the path faster and costs more wakes.
@@ -66,12 +68,13 @@ pub struct Core {
     pub dirty: Dirty,
     /// What waits for the end of its frame.
     pub bursts: Bursts,
-    /// What is on its way to those who get it, and who sent it.
-    pub fan_out: Option<(FanOut, PeerKey)>,
+    /// What is on its way to those who get it.
+    pub fan_out: Option<FanOut>,
     /// Memory for the datagrams of whichever leg has its turn.
     pub spare: Vec<u8>,
     /// The time of the last input.
     pub now: Instant,
+    rooms_made: u32,
     /// Memory used again for every datagram.
     pub events: Vec<PeerEvent>,
     pub opened: Vec<u8>,
@@ -89,6 +92,7 @@ enum Pending {
     RoomClosed(RoomName),
     Answer(Ticket, Answer),
     Event(Box<Event>),
+    Relay(WorkerId, Parcel),
 }
 
 impl Core {
@@ -109,6 +113,11 @@ impl Core {
         let gone = gone.map(Pending::Forgotten);
         let new = is_new.then_some(Pending::Reached(pair));
         self.outbox.extend(gone.into_iter().chain(new));
+    }
+
+    /// Something for another shard.
+    pub fn relay_to(&mut self, worker: WorkerId, parcel: Parcel) {
+        self.outbox.push_back(Pending::Relay(worker, parcel));
     }
 
     pub fn answer(&mut self, ticket: Ticket, answer: Answer) {
@@ -144,6 +153,12 @@ impl Core {
             self.counters.leaves[departure.reason as usize] += 1;
             self.notify(gone.session, Notice::Left(departure));
         }
+    }
+
+    /// A number that no other room of the shard has had.
+    pub fn number_room(&mut self) -> u32 {
+        self.rooms_made = self.rooms_made.wrapping_add(1);
+        self.rooms_made
     }
 
     /// A new id: `prefix` and `length` letters and digits.
@@ -199,6 +214,7 @@ impl Shard {
                 fan_out: None,
                 spare: Vec::new(),
                 now,
+                rooms_made: 0,
                 events: Vec::new(),
                 opened: Vec::new(),
                 wishes: Vec::new(),
@@ -228,6 +244,8 @@ impl Shard {
             }
             Input::Command(command) => self.on_command(now, command),
             Input::Closed(pair) => self.on_closed(pair),
+            Input::Parcel(parcel) => self.on_parcel(now, parcel),
+            Input::Unsaid(parcel) => self.on_unsaid(now, &parcel),
             Input::Timeout => self.on_timeout(now),
         }
     }
@@ -240,6 +258,7 @@ impl Shard {
             Some(Pending::RoomClosed(name)) => return Output::RoomClosed(name),
             Some(Pending::Answer(ticket, answer)) => return Output::Answer(ticket, answer),
             Some(Pending::Event(event)) => return Output::Event(event),
+            Some(Pending::Relay(worker, parcel)) => return Output::Relay(worker, parcel),
             Some(Pending::Reached(pair)) => return Output::Reached(pair),
             Some(Pending::Forgotten(pair)) => return Output::Forgotten(pair),
             Some(Pending::Datagram(local, remote, contents)) => {
@@ -287,10 +306,14 @@ impl Shard {
     /// What this shard has counted, and how much it holds now.
     pub fn counters(&self) -> Counters {
         let mut counters = self.core.counters.clone();
-        counters.rooms = self.rooms.len() as u64;
         for (_, room) in &self.rooms {
+            match room.is_branch() {
+                true => counters.branches += 1,
+                false => counters.rooms += 1,
+            }
             counters.participants += room.participants.len() as u64;
-            for (_, track) in &room.tracks {
+            let own = room.tracks.iter().map(|(_, track)| track);
+            for track in own.filter(|track| track.publisher.slot().is_some()) {
                 counters.tracks[track.kind() as usize] += 1;
             }
             for (_, participant) in &room.participants {
@@ -415,11 +438,17 @@ impl Shard {
         }
         let key = match self.by_name.get(&join.room) {
             Some(key) => *key,
-            None if !join.create_room => return Err(Refusal::RoomMissing),
-            None => self.open_room(&join.room, now)?,
+            None => match join.home {
+                Some(home) => self.open_branch(&join.room, home, join.create_room, now)?,
+                None if !join.create_room => return Err(Refusal::RoomMissing),
+                None => self.open_room(&join.room, now)?,
+            },
         };
         let core = &mut self.core;
         let room = &mut self.rooms[key.0 as usize];
+        let Some(join) = room.wait_for_welcome(core, join)? else {
+            return Ok(());
+        };
         let joined = catch_unwind(AssertUnwindSafe(|| room.join(core, join, now)));
         match joined {
             Ok(Ok(())) => Ok(()),
@@ -455,29 +484,37 @@ impl Shard {
 
     /// Opens a room that isn't there yet, if there is a place for it.
     pub(super) fn open_room(&mut self, name: &RoomName, now: Instant) -> Result<RoomKey, Refusal> {
+        let key = self.place_room()?;
+        let room = Room::new(&mut self.core, key, name.clone(), now);
+        tracing::info!(room = ?room.sid, "room opened");
+        let info = room.info(&self.core);
+        self.insert_room(room);
+        self.core.report(info, Happened::RoomStarted, now);
+        Ok(key)
+    }
+
+    /// The place of the next room, if there is one.
+    pub(super) fn place_room(&self) -> Result<RoomKey, Refusal> {
         if self.stopping {
             return Err(Refusal::ShuttingDown);
         }
         if self.rooms.len() >= self.core.config.limits.rooms {
             return Err(Refusal::NodeFull);
         }
-        let key = RoomKey(self.rooms.vacant_key() as u32);
-        let room = Room::new(&mut self.core, key, name.clone(), now);
-        tracing::info!(room = ?room.sid, "room opened");
-        let opened = Pending::RoomOpened(name.clone());
+        Ok(RoomKey(self.rooms.vacant_key() as u32))
+    }
+
+    /// Takes a room in that was made for the next place.
+    pub(super) fn insert_room(&mut self, room: Room) {
+        let opened = Pending::RoomOpened(room.name.clone());
         self.core.outbox.push_back(opened);
-        let info = room.info(&self.core);
-        self.core.report(info, Happened::RoomStarted, now);
+        self.by_name.insert(room.name.clone(), room.key);
         self.rooms.insert(room);
-        self.by_name.insert(name.clone(), key);
-        Ok(key)
     }
 
     fn close_if_unused(&mut self, key: RoomKey, now: Instant) {
-        let unused = self.rooms.get(key.0 as usize).is_some_and(|room| {
-            room.participants.is_empty() && room.closes_at().is_none_or(|at| at <= now)
-        });
-        if unused {
+        let room = self.rooms.get(key.0 as usize);
+        if room.is_some_and(|room| room.is_unused(now)) {
             self.close_room(key, FAULT, now);
         }
     }
@@ -500,9 +537,15 @@ impl Shard {
                 .dismiss(room.peer_key(slot as u32), gone, departure);
             room.report_all_gone(&mut self.core, gone, departure.reason, now);
         }
-        tracing::info!(room = ?room.sid, "room closed");
-        let info = room.info(&self.core);
-        self.core.report(info, Happened::RoomFinished, now);
+        room.part_company(&mut self.core, departure);
+        match room.is_branch() {
+            true => tracing::info!(room = ?room.sid, "branch closed"),
+            false => {
+                tracing::info!(room = ?room.sid, "room closed");
+                let info = room.info(&self.core);
+                self.core.report(info, Happened::RoomFinished, now);
+            }
+        }
         self.by_name.remove(&room.name);
         self.core.outbox.push_back(Pending::RoomClosed(room.name));
     }
@@ -541,43 +584,6 @@ impl Shard {
             self.contain(now, key, |core, room| room.wake(core, key.participant, now));
         }
     }
-
-    /// Runs `action` for one participant. A panic in it ends that participant's stay.
-    pub(super) fn contain(
-        &mut self,
-        now: Instant,
-        key: PeerKey,
-        action: impl FnOnce(&mut Core, &mut Room),
-    ) {
-        let core = &mut self.core;
-        let Some(room) = self.rooms.get_mut(key.room.0 as usize) else {
-            return core.counters.drop(Dropped::PeerGone);
-        };
-        // Nothing here is shared or locked, so what a panic leaves behind is only this value, and
-        // the participant whose state may be half changed is taken out.
-        if catch_unwind(AssertUnwindSafe(|| action(core, room))).is_err() {
-            self.expel(now, key);
-        }
-    }
-
-    /// Takes out a participant in whose name something panicked; if even that panics, its room.
-    fn expel(&mut self, now: Instant, key: PeerKey) {
-        let core = &mut self.core;
-        let Some(room) = self.rooms.get_mut(key.room.0 as usize) else {
-            return;
-        };
-        core.counters.peer_panics += 1;
-        tracing::error!(room = ?room.sid, "panic in a peer: its participant is removed");
-        let departure = FAULT;
-        let removed = catch_unwind(AssertUnwindSafe(|| {
-            if room.participants.contains(key.participant as usize) {
-                room.leave(core, key.participant, departure, now);
-            }
-        }));
-        if removed.is_err() {
-            self.close_room(key.room, FAULT, now);
-        }
-    }
 }
 
 fn leg(rooms: &mut Slab<Room>, key: PeerKey) -> Option<&mut Leg> {
@@ -586,12 +592,6 @@ fn leg(rooms: &mut Slab<Room>, key: PeerKey) -> Option<&mut Leg> {
         .get_mut(key.participant as usize)
         .map(|participant| &mut participant.leg)
 }
-
-/// A fault of ours; those it ends may come back at once.
-pub(super) const FAULT: Departure = Departure {
-    reason: LeaveReason::Internal,
-    action: LeaveAction::Reconnect,
-};
 
 /// Timers handled in one call; the rest stays due.
 const TIMERS_PER_TURN: usize = 4096;

@@ -7,6 +7,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::TrackKey;
 use super::message::Notice;
 use super::room::Room;
 use super::shard::Core;
@@ -138,19 +139,22 @@ impl Room {
             return;
         }
         self.speakers_due = now + INTERVAL;
-        let speakers: Vec<(u32, ParticipantSid, u8)> = self
-            .participants
-            .iter()
-            .map(|(slot, participant)| {
-                let heard = participant.published.iter().map(|key| &self[*key]);
-                let heard = heard.filter(|track| !track.info.announced.muted);
-                let simulated = participant.simulated.level(now);
-                let levels = heard.map(|track| track.speech.eighths(now));
-                let level = levels.fold(simulated, u8::max);
-                (slot as u32, participant.sid.clone(), level)
-            })
-            .filter(|(_, _, level)| *level > 0)
-            .collect();
+        let level = |published: &[TrackKey], simulated: u8| {
+            let heard = published.iter().map(|key| &self[*key]);
+            let heard = heard.filter(|track| !track.info.announced.muted);
+            let levels = heard.map(|track| track.speech.eighths(now));
+            levels.fold(simulated, u8::max)
+        };
+        let here = self.participants.iter().map(|(slot, who)| {
+            let level = level(&who.published, who.simulated.level(now));
+            (slot as u32, who.sid.clone(), level)
+        });
+        // What is simulated in another part is heard only there.
+        let beyond = self.remote_sids();
+        let beyond =
+            beyond.map(|(number, sid, who)| (number, sid.clone(), level(&who.published, 0)));
+        let speakers = here.chain(beyond).filter(|(.., level)| *level > 0);
+        let speakers: Vec<(u32, ParticipantSid, u8)> = speakers.collect();
         let pairs = self.audience(speakers.iter().map(|(slot, ..)| *slot));
         let mut rest = pairs.as_slice();
         for (slot, participant) in &mut self.participants {

@@ -10,7 +10,7 @@ use super::message::{Notice, ParticipantState, Quality, TrackSettings};
 use super::participant::{Participant, WISHES_MAX};
 use super::room::Room;
 use super::shard::Core;
-use super::track::Subscriber;
+use super::track::{Publisher, Subscriber};
 use crate::ids::TrackSid;
 
 impl Room {
@@ -41,6 +41,10 @@ impl Room {
                 self.ask_for_sections(core, slot, now);
             }
         }
+        // A client sends what it has published until it is told otherwise; another part doesn't.
+        if self[track].publisher.origin().is_some() {
+            self.tell_demand(core, track, now);
+        }
     }
 
     /// A track came to be readable: who has refused its codec before gets it now.
@@ -61,11 +65,9 @@ impl Room {
     /// Subscribes `slot` to `track` if it may and wants to and hasn't yet.
     fn subscribe(&mut self, core: &mut Core, slot: u32, key: TrackKey, now: Instant) -> bool {
         let track = &self.tracks[key.0 as usize];
-        let hidden = self.participants[track.publisher as usize]
-            .permissions
-            .hidden;
+        let own = track.publisher == Publisher::Here(slot);
         // A client can't place a track of somebody it was never told of.
-        if hidden || track.publisher == slot || !self.admits(core, slot, key) {
+        if own || self.is_hidden(key) || !self.admits(core, slot, key) {
             return false;
         }
         let track = &mut self.tracks[key.0 as usize];
@@ -202,10 +204,8 @@ impl Room {
     pub fn bind_sections(&mut self, core: &mut Core, slot: u32, now: Instant) {
         let waiting: Vec<_> = self.participants[slot as usize].leg.waiting().collect();
         for (key, kind) in waiting {
-            let track = &self.tracks[key.0 as usize];
-            let names = Names {
-                publisher: self.participants[track.publisher as usize].sid.clone(),
-                track: track.info.sid.clone(),
+            let Some(names) = self.names_of(key) else {
+                continue;
             };
             if !self.settle(core, slot, key, now) {
                 continue;
@@ -255,9 +255,29 @@ impl Room {
         }
         let track = &mut self.tracks[key.0 as usize];
         if !std::mem::replace(&mut track.subscribed_told, true) {
-            let session = self.participants[track.publisher as usize].session;
-            core.notify(session, Notice::TrackSubscribed(track.info.sid.clone()));
+            self.say_subscribed(core, key);
         }
+    }
+
+    /// Tells the publisher, or the part of the room that has it.
+    pub fn say_subscribed(&self, core: &mut Core, key: TrackKey) {
+        let track = &self[key];
+        match track.publisher {
+            Publisher::Here(slot) => {
+                let session = self.participants[slot as usize].session;
+                core.notify(session, Notice::TrackSubscribed(track.info.sid.clone()));
+            }
+            Publisher::There(origin) => self.pass_subscribed(core, origin),
+        }
+    }
+
+    /// What a subscriber maps a track by.
+    pub fn names_of(&self, key: TrackKey) -> Option<Names> {
+        let (publisher, _) = self.terms_of(key)?;
+        Some(Names {
+            publisher: publisher.clone(),
+            track: self[key].info.sid.clone(),
+        })
     }
 }
 

@@ -13,6 +13,7 @@ use super::ntp::TimestampMap;
 use super::packet::{Layer, Packet};
 use super::payload_type::Codecs;
 use super::quality::Arrivals;
+use super::relay::Origin;
 use super::retransmit::Ring;
 use super::speakers::Detector;
 use crate::units::Bitrate;
@@ -21,8 +22,8 @@ use crate::units::Bitrate;
 pub struct Track {
     /// As others see it.
     pub info: TrackInfo,
-    /// The slot of who publishes it.
-    pub publisher: u32,
+    /// Who publishes it.
+    pub publisher: Publisher,
     /// How it is coded: in one way, or in another too for those who can't read that. Never empty.
     pub encodings: Vec<Encoding>,
     /// Everybody gets the backup, as its publisher wants.
@@ -31,6 +32,33 @@ pub struct Track {
     pub subscribed_told: bool,
     /// Whether somebody speaks on it.
     pub speech: Detector,
+}
+
+/// Who publishes a track.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Publisher {
+    /// The participant in this slot.
+    Here(u32),
+    /// A participant of another part of the room.
+    There(Origin),
+}
+
+impl Publisher {
+    /// The slot, if it is here.
+    pub fn slot(self) -> Option<u32> {
+        match self {
+            Self::Here(slot) => Some(slot),
+            Self::There(_) => None,
+        }
+    }
+
+    /// Where it comes from, if it isn't.
+    pub fn origin(self) -> Option<Origin> {
+        match self {
+            Self::Here(_) => None,
+            Self::There(origin) => Some(origin),
+        }
+    }
 }
 
 /// Where a track goes: a participant and the subscription in its leg.
@@ -81,6 +109,13 @@ impl Track {
         match self.regressed {
             false => self.encodings.iter().position(reads),
             true => self.encodings.iter().rposition(reads),
+        }
+    }
+
+    /// Nobody beyond a link wants anything of it any more.
+    pub fn forget_pulls(&mut self, link: u32) {
+        for encoding in &mut self.encodings {
+            encoding.forget_pulls(link);
         }
     }
 

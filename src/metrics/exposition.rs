@@ -33,7 +33,7 @@ pub fn families(
     let mut shard = Counters::default();
     let mut worker = Tally::default();
     for report in reports {
-        add(&mut shard, &report.shard);
+        shard.add(&report.shard);
         worker.add(&report.worker);
     }
     let mut page = Page::default();
@@ -53,80 +53,6 @@ pub fn families(
     page.into_families()
 }
 
-/// Adds the counters of another shard. Every field is named, so that a new one can't be forgotten.
-fn add(total: &mut Counters, other: &Counters) {
-    let Counters {
-        rooms,
-        participants,
-        tracks,
-        subscriptions,
-        packets_in,
-        bytes_in,
-        packets_out,
-        bytes_out,
-        data_in,
-        data_bytes_in,
-        data_out,
-        data_bytes_out,
-        dropped,
-        nacks_received,
-        nacks_sent,
-        retransmits,
-        retransmits_missed,
-        plis_received,
-        plis_sent,
-        layer_switches,
-        demands,
-        pauses,
-        srtp_suites,
-        joins,
-        resumes,
-        leaves,
-        peer_panics,
-        join_seconds,
-        first_packet_seconds,
-        hold_seconds,
-        round_trip_seconds,
-    } = other;
-    total.rooms += rooms;
-    total.participants += participants;
-    add_each(&mut total.tracks, tracks);
-    add_each(&mut total.subscriptions, subscriptions);
-    total.packets_in += packets_in;
-    total.bytes_in += bytes_in;
-    total.packets_out += packets_out;
-    total.bytes_out += bytes_out;
-    total.data_in += data_in;
-    total.data_bytes_in += data_bytes_in;
-    total.data_out += data_out;
-    total.data_bytes_out += data_bytes_out;
-    add_each(&mut total.dropped, dropped);
-    total.nacks_received += nacks_received;
-    total.nacks_sent += nacks_sent;
-    total.retransmits += retransmits;
-    total.retransmits_missed += retransmits_missed;
-    total.plis_received += plis_received;
-    total.plis_sent += plis_sent;
-    total.layer_switches += layer_switches;
-    total.demands += demands;
-    total.pauses += pauses;
-    add_each(&mut total.srtp_suites, srtp_suites);
-    total.joins += joins;
-    total.resumes += resumes;
-    add_each(&mut total.leaves, leaves);
-    total.peer_panics += peer_panics;
-    total.join_seconds.add(join_seconds);
-    total.first_packet_seconds.add(first_packet_seconds);
-    total.hold_seconds.add(hold_seconds);
-    total.round_trip_seconds.add(round_trip_seconds);
-}
-
-fn add_each(total: &mut [u64], other: &[u64]) {
-    for (total, other) in total.iter_mut().zip(other) {
-        *total += other;
-    }
-}
-
 impl Page {
     fn build_info(&mut self) {
         let version = [label("version", env!("CARGO_PKG_VERSION"))];
@@ -140,6 +66,11 @@ impl Page {
 
     fn people(&mut self, shard: &Counters) {
         self.gauge("rooms", "Rooms that are open.", shard.rooms);
+        self.gauge(
+            "room_branches",
+            "Parts of rooms on further workers, one for each worker beside the first.",
+            shard.branches,
+        );
         self.gauge(
             "participants",
             "Participants who have joined and not left.",
@@ -217,6 +148,16 @@ impl Page {
             "packets_out_total",
             "RTP packets sealed for subscribers, retransmissions included.",
             shard.packets_out,
+        );
+        self.counter(
+            "relay_packets_out_total",
+            "RTP packets handed to other workers, once for each that has subscribers.",
+            shard.relayed_out,
+        );
+        self.counter(
+            "relay_packets_in_total",
+            "RTP packets that other workers handed over.",
+            shard.relayed_in,
         );
         self.counter(
             "bytes_out_total",

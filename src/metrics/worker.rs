@@ -10,11 +10,12 @@ impl Page {
         self.counters(
             "worker_wakes_total",
             "Turns of the workers, by what woke them.",
-            ("reason", &["packets", "mail", "handed", "timer"]),
+            ("reason", &["packets", "mail", "handed", "relay", "timer"]),
             &[
                 worker.wakes_packets,
                 worker.wakes_mail,
                 worker.wakes_handed,
+                worker.wakes_relay,
                 worker.wakes_timer,
             ],
         );

@@ -131,6 +131,7 @@ impl Meeting {
             session: client.session,
             room: "meeting".into(),
             create_room: true,
+            home: None,
             identity: name.into(),
             name: name.to_owned(),
             metadata: String::new(),
@@ -319,6 +320,7 @@ impl Meeting {
                 | Output::Forgotten(_)
                 | Output::Answer(..)
                 | Output::Event(_) => {}
+                Output::Relay(..) => unreachable!("all joins are at the room's home"),
                 Output::Timeout(deadline) => {
                     self.deadline = deadline;
                     return;

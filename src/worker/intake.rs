@@ -13,6 +13,7 @@ use super::{TURN_TIME_MAX, Worker};
 use crate::media::Input;
 use crate::media::counters::Dropped;
 use crate::media::demux::Pair;
+use crate::media::relay::Parcel;
 
 /// Receive calls of one turn and socket. What is left stays in the kernel's buffer and comes in
 /// the next turn, after mail and timers had theirs; counted as a cut turn.
@@ -27,6 +28,10 @@ const STREAMS_PER_TURN: usize = 256;
 
 /// What others have received, taken in one turn; the rest waits where it is. Counted as a cut turn.
 const HANDED_PER_TURN: usize = 64;
+
+/// What other workers have for rooms, taken in one turn; the rest waits where it is. Counted as a
+/// cut turn.
+const PARCELS_PER_TURN: usize = 256;
 
 impl Worker {
     /// Reads what one socket has, within the bounds of a turn.
@@ -143,6 +148,29 @@ impl Worker {
             }
             match self.team.next_handed() {
                 Some(next) => handed = next,
+                None => return,
+            }
+        }
+    }
+
+    /// Takes in what other workers have for rooms that are here too.
+    pub(super) fn take_parcels(&mut self, first: Parcel, start: Instant) {
+        let mut parcel = first;
+        for taken in 1.. {
+            let now = Instant::now();
+            self.shard.handle(now, Input::Parcel(parcel));
+            let copies = self.drain(now);
+            let end = Instant::now();
+            if copies > 0 {
+                let delay = end.saturating_duration_since(now);
+                self.tally.forward_delay_seconds.observe(delay, copies);
+            }
+            if taken == PARCELS_PER_TURN || end.saturating_duration_since(start) >= TURN_TIME_MAX {
+                self.tally.turns_cut += 1;
+                return;
+            }
+            match self.team.relay.next() {
+                Some(next) => parcel = next,
                 None => return,
             }
         }

@@ -6,6 +6,7 @@
 //! ```text
 //! sockets --batch--+                 +-- transmits --> sockets
 //! team ---handed---+                 +-- pairs ------> flows (shared port)
+//! workers -parcels-+                 +-- parcels ----> workers
 //! mailbox --mail---+--> Shard  ------+-- notices ----> sessions
 //! deadline --------+   handle, poll  +-- room closed -> directory
 //! ```
@@ -26,6 +27,7 @@ pub mod drops;
 mod flows;
 mod intake;
 mod ready;
+mod relay;
 pub mod report;
 mod rest;
 mod streams;
@@ -56,6 +58,7 @@ use crate::media::counters::Dropped;
 use crate::media::demux::Pair;
 use crate::media::message::administration::{Answer, Event, Ticket};
 use crate::media::message::{Command, Notice, SignalEnd};
+use crate::media::relay::Parcel;
 use crate::media::{Input, Limits, Output, Shard, ShardConfig};
 use flows::Flows;
 use report::{Report, Tally};
@@ -156,13 +159,15 @@ struct Wake {
     stop: bool,
     packets: bool,
     handed: Option<Handed>,
+    parcel: Option<Parcel>,
     mail: Option<Mail>,
     timer: bool,
 }
 
 impl Wake {
     fn has_work(&self) -> bool {
-        self.packets || self.timer || self.handed.is_some() || self.mail.is_some()
+        let given = self.handed.is_some() || self.parcel.is_some() || self.mail.is_some();
+        self.packets || self.timer || given
     }
 }
 
@@ -191,6 +196,8 @@ struct Worker {
     events: Events,
     /// Sessions that don't read; emptied at the end of each drain.
     unread: Vec<SessionKey>,
+    /// What other workers don't take; likewise.
+    unsaid: Vec<Parcel>,
     deadline: Instant,
     rest: Rest,
     tally: Tally,
@@ -236,6 +243,7 @@ impl Worker {
             asked: HashMap::new(),
             events: setup.events,
             unread: Vec::new(),
+            unsaid: Vec::new(),
             deadline: now,
             rest: Rest::new(now),
             tally: Tally::default(),
@@ -259,7 +267,7 @@ impl Worker {
             if wake.stop {
                 break;
             }
-            let fair = wake.mail.is_some() || wake.handed.is_some();
+            let fair = wake.mail.is_some() || wake.handed.is_some() || wake.parcel.is_some();
             let cut = self.tally.turns_cut;
             if let Some(pause) = self.turn(wake) {
                 // The thread itself: nobody else is on it, and the runtime's timer is too coarse.
@@ -293,6 +301,9 @@ impl Worker {
             if let Poll::Ready(handed) = self.team.poll_handed(cx) {
                 wake.handed = Some(handed);
             }
+            if let Poll::Ready(parcel) = self.team.relay.poll_next(cx) {
+                wake.parcel = Some(parcel);
+            }
             match self.mailbox.poll_recv(cx) {
                 Poll::Ready(Some(mail)) => wake.mail = Some(mail),
                 // Nobody can ever write again: the daemon is gone.
@@ -323,6 +334,10 @@ impl Worker {
         if let Some(handed) = wake.handed {
             self.tally.wakes_handed += 1;
             self.take_handed(handed, start);
+        }
+        if let Some(parcel) = wake.parcel {
+            self.tally.wakes_relay += 1;
+            self.take_parcels(parcel, start);
         }
         if let Some(mail) = wake.mail {
             self.tally.wakes_mail += 1;
@@ -391,8 +406,11 @@ impl Worker {
     /// Carries out what the shard wants, and returns how many datagrams were sent.
     fn drain(&mut self, now: Instant) -> u64 {
         let mut copies = self.drain_once(now);
-        // Each pass ends sessions, so there are no more passes than sessions.
-        while !self.unread.is_empty() {
+        // Each pass ends sessions or links, so there are no more passes than of both.
+        while !self.unread.is_empty() || !self.unsaid.is_empty() {
+            for parcel in std::mem::take(&mut self.unsaid) {
+                self.shard.handle(now, Input::Unsaid(parcel));
+            }
             for session in std::mem::take(&mut self.unread) {
                 let command = Command::SignalClosed(session, SignalEnd::ByUs);
                 self.shard.handle(now, Input::Command(command));
@@ -432,6 +450,7 @@ impl Worker {
                     }
                 }
                 Output::Event(event) => self.publish(event),
+                Output::Relay(worker, parcel) => self.relay(worker, parcel),
                 Output::Reached(pair) => self.reached(pair),
                 Output::Forgotten(pair) => {
                     self.flows.close(pair);
@@ -459,6 +478,18 @@ impl Worker {
         }
         if self.flows.open_or_wait(pair).is_err() {
             self.shard.count_drop(Dropped::NoSocket);
+        }
+    }
+
+    /// Hands something to another worker without waiting.
+    fn relay(&mut self, worker: WorkerId, parcel: Parcel) {
+        if let Err(parcel) = self.team.relay.post(worker, parcel) {
+            match parcel.packets() {
+                0 => self.unsaid.push(*parcel),
+                packets => {
+                    (0..packets).for_each(|_| self.shard.count_drop(Dropped::RelayFull));
+                }
+            }
         }
     }
 

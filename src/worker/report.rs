@@ -44,6 +44,8 @@ pub struct Tally {
     pub wakes_mail: u64,
     /// Turns with something from the door or another worker.
     pub wakes_handed: u64,
+    /// Turns with something of a room that is on several workers.
+    pub wakes_relay: u64,
     /// Turns at a deadline.
     pub wakes_timer: u64,
     /// Sleeps in which datagrams gathered.
@@ -88,6 +90,7 @@ impl Default for Tally {
             wakes_packets: 0,
             wakes_mail: 0,
             wakes_handed: 0,
+            wakes_relay: 0,
             wakes_timer: 0,
             rests: 0,
             datagrams_in: 0,
@@ -116,6 +119,7 @@ impl Tally {
         self.wakes_packets += other.wakes_packets;
         self.wakes_mail += other.wakes_mail;
         self.wakes_handed += other.wakes_handed;
+        self.wakes_relay += other.wakes_relay;
         self.wakes_timer += other.wakes_timer;
         self.rests += other.rests;
         self.datagrams_in += other.datagrams_in;

@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
+use super::relay::Relay;
 use crate::ids::WorkerId;
 use crate::media::demux::{self, Pair};
 
@@ -64,6 +65,7 @@ pub struct Team {
     shared: bool,
     handed: mpsc::Receiver<Datagram>,
     arrivals: mpsc::Receiver<Connection>,
+    pub(super) relay: Relay,
 }
 
 /// What became of a datagram.
@@ -84,15 +86,16 @@ impl Team {
             (0..count).map(|_| mpsc::channel(WAITING_MAX)).unzip();
         let (doors, entries): (Vec<_>, Vec<_>) =
             (0..count).map(|_| mpsc::channel(ARRIVALS_MAX)).unzip();
-        let view = |(own, (handed, arrivals))| Self {
+        let view = |(own, ((handed, arrivals), relay))| Self {
             own: WorkerId(own as u16),
             members: members.clone(),
             doors: doors.clone(),
             shared: !apart,
             handed,
             arrivals,
+            relay,
         };
-        let queues = queues.into_iter().zip(entries);
+        let queues = queues.into_iter().zip(entries).zip(Relay::of(count));
         queues.enumerate().map(view).collect()
     }
 

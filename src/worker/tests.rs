@@ -13,6 +13,7 @@ fn worker() -> Worker {
     let limits = directory::Limits {
         participants: 9,
         rooms: 9,
+        participants_per_worker: 0,
     };
     let setup = Setup {
         id: WorkerId(0),
@@ -72,6 +73,7 @@ fn stay(worker: &mut Worker) -> (SessionKey, notices::Receiver, Arc<Directory>) 
     let limits = directory::Limits {
         participants: 1,
         rooms: 1,
+        participants_per_worker: 0,
     };
     let (mailbox, mut mail) = mpsc::channel(2);
     let directory = Arc::new(Directory::new(vec![mailbox], limits));
@@ -91,6 +93,7 @@ fn join(session: SessionKey) -> Join {
         session,
         room: "red".into(),
         create_room: true,
+        home: None,
         identity: "anna".into(),
         name: String::new(),
         metadata: String::new(),

@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 pub use envelope::{Cargo, Envelope, Malformed, Sender};
 
 use super::counters::Dropped;
+use super::participant::Participant;
 use super::room::Room;
 use super::shard::Core;
 
@@ -133,20 +134,29 @@ impl Room {
         core.counters.data_bytes_in += bytes.len() as u64;
         match self.stamp(core, slot, channel, bytes, now) {
             Ok((message, envelope)) => {
-                let others: Vec<_> = self
-                    .participants
-                    .iter()
-                    .filter(|(other, who)| {
-                        *other as u32 != slot
-                            && envelope.is_for(who.sid.as_str(), who.identity.as_str())
-                    })
-                    .map(|(other, _)| other as u32)
-                    .collect();
-                for other in others {
-                    self.send_data(core, other, channel, &message, now);
-                }
+                self.pass_mail(core, channel, &message);
+                self.deliver(core, Some(slot), channel, (&message, &envelope), now);
             }
             Err(reason) => core.counters.drop(reason),
+        }
+    }
+
+    /// Sends a message to all whom it is for, but not to its sender.
+    pub(super) fn deliver(
+        &mut self,
+        core: &mut Core,
+        sender: Option<u32>,
+        channel: Channel,
+        (message, envelope): (&Arc<[u8]>, &Envelope<'_>),
+        now: Instant,
+    ) {
+        let wanted = |slot: u32, who: &Participant| {
+            Some(slot) != sender && envelope.is_for(who.sid.as_str(), who.identity.as_str())
+        };
+        let others = self.participants.iter();
+        let others = others.filter(|(slot, who)| wanted(*slot as u32, who));
+        for other in others.map(|(slot, _)| slot as u32).collect::<Vec<_>>() {
+            self.send_data(core, other, channel, message, now);
         }
     }
 

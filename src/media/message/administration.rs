@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use super::facts::RoomFacts;
 use super::{ParticipantInfo, Permissions, Refusal, RoomInfo, TrackInfo, TrackSettings};
-use crate::ids::{Identity, ParticipantSid, RoomName, TrackSid};
+use crate::ids::{Identity, ParticipantSid, RoomName, TrackSid, WorkerId};
 
 /// Names a question for whoever asked it; never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -85,6 +85,8 @@ pub enum RoomRequest {
         /// The wish.
         settings: TrackSettings,
     },
+    /// Which worker has a participant. Answered with [`Fact::Worker`].
+    Locate(Identity),
     /// What is measured of its media. Answered with [`Fact::Media`].
     Measure,
     /// Sends data to participants. Answered with [`Fact::Done`], whether or not it arrives.
@@ -92,7 +94,7 @@ pub enum RoomRequest {
 }
 
 /// A data message from outside.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Data {
     /// As clients read it: a message of the signalling protocol, opaque to media.
     pub message: Arc<[u8]>,
@@ -173,6 +175,7 @@ pub enum Fact {
     Participant(Arc<ParticipantInfo>),
     Participants(Vec<Arc<ParticipantInfo>>),
     Track(Box<TrackInfo>),
+    Worker(WorkerId),
     Media(Box<RoomFacts>),
 }
 

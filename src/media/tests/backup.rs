@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 
 use super::call::{Call, Who};
 use super::client::{Client, Got};
-use super::cycles::consistent;
 use super::track::Medium;
 use crate::ids::TrackSid;
 use crate::media::message::{BackupPolicy, Codec, Notice, Quality, Request, TrackRefusal};
@@ -93,7 +92,7 @@ fn who_cant_read_the_first_codec_gets_the_backup() {
     assert!(carl_gets.1 > 40 && carl_gets.0 == 0, "{carl_gets:?}");
     let refused = |notice: &Notice| matches!(notice, Notice::CodecUnsupported(_));
     assert!(!call[carl].notices.iter().any(refused));
-    consistent(&call.shard);
+    call.consistent();
 }
 
 #[test]
@@ -170,7 +169,7 @@ fn an_encoder_that_falls_back_serves_everybody() {
     }
     // The client knows its codecs by the names that it announced.
     assert_eq!(demand(&call, anna), told(Some(Quality::High), None));
-    consistent(&call.shard);
+    call.consistent();
 }
 
 #[test]
@@ -185,7 +184,7 @@ fn who_could_not_read_a_codec_gets_the_one_that_follows() {
     for who in [bert, carl] {
         assert!(lately(&call, who, &track).1 > 40, "{who:?}");
     }
-    consistent(&call.shard);
+    call.consistent();
 }
 
 #[test]
@@ -204,7 +203,7 @@ fn who_cant_afford_two_encoders_sends_everybody_the_backup() {
     call[anna].unpublish("backup");
     call.run(2000);
     assert!(lately(&call, bert, &track).0 > 40, "better than nothing");
-    consistent(&call.shard);
+    call.consistent();
 }
 
 #[test]
@@ -212,7 +211,7 @@ fn a_track_ends_with_all_its_sections() {
     let (mut call, [anna, bert, carl], track) = meeting_with_backup();
     call[anna].unpublish("backup");
     call.run(1000);
-    consistent(&call.shard);
+    call.consistent();
     assert!(lately(&call, bert, &track).0 > 0);
     assert_eq!(
         demand(&call, anna),
@@ -227,7 +226,7 @@ fn a_track_ends_with_all_its_sections() {
     call[anna].unpublish("camera");
     call.run(1000);
     assert_eq!(call.counters().tracks, [0, 0]);
-    consistent(&call.shard);
+    call.consistent();
 }
 
 #[test]

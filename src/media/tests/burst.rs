@@ -12,7 +12,7 @@ use crate::media::{Input, Output};
 
 /// A publisher and a viewer, with the picture running.
 fn two(medium: Medium) -> (Call, Who, SocketAddr) {
-    let mut call = Call::new();
+    let mut call = Call::alone();
     let publisher = call.enter("publisher");
     call.publish(publisher, medium);
     let viewer = call.enter("viewer");

@@ -17,6 +17,7 @@ use crate::media::message::{
     ClientInfo, Codec, Command, Join, Kind, Notice, Permissions, Quality, Request, Resume,
     SignalEnd, TrackSettings,
 };
+use crate::media::relay::Parcel;
 use crate::media::{Input, Limits, Output, Shard, ShardConfig};
 
 /// Time moves in such steps; a datagram takes one.
@@ -28,7 +29,7 @@ const VIDEO_EVERY: u32 = 8;
 /// Datagrams from clients kept for tests that want some: the newest.
 const KEPT: usize = 4000;
 
-/// The shard's address.
+/// The address of the first shard.
 pub const LOCAL: SocketAddr = SocketAddr::new(
     std::net::IpAddr::V4(std::net::Ipv4Addr::new(127, 0, 0, 1)),
     7882,
@@ -38,10 +39,17 @@ pub const LOCAL: SocketAddr = SocketAddr::new(
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Who(pub usize);
 
-/// A shard, its clients and the network between them.
+/// Shards that the clients of each test are spread over, one after the other, from this variable of
+/// the environment; one without it. Whatever a test tells, it doesn't matter how many there are.
+const WORKERS: &str = "STELLWERK_TEST_WORKERS";
+
+/// Shards, their clients and the network between them.
 pub struct Call {
     pub now: Instant,
+    /// The first one, which has the home of every room.
     pub shard: Shard,
+    /// Others, with branches.
+    pub branches: Vec<Shard>,
     pub clients: Vec<Client>,
     pub weather: Weather,
     pub ledger: Ledger,
@@ -51,11 +59,33 @@ pub struct Call {
     /// What clients sent, for tests that send something like it.
     pub kept: Vec<(SocketAddr, Vec<u8>)>,
     pub random: fastrand::Rng,
+    /// How parcels travel between shards; see [`Post`].
+    pub post: Post,
     /// Sessions that others took the place of.
     former: Vec<SessionKey>,
     steps: u32,
-    down: Vec<(SocketAddr, Vec<u8>)>,
-    up: Vec<(SocketAddr, Vec<u8>)>,
+    /// From and to whom.
+    down: Vec<(SocketAddr, SocketAddr, Vec<u8>)>,
+    up: Vec<(SocketAddr, SocketAddr, Vec<u8>)>,
+}
+
+/// What lies between shards. Without a delay a parcel arrives within the same step.
+#[derive(Debug, Default)]
+pub struct Post {
+    /// Steps that a parcel takes at most; each way takes its own time, and keeps the order.
+    pub delay: u32,
+    /// No media gets through.
+    pub lossy: bool,
+    /// Nothing gets from the one to the other, and the sender learns of it.
+    pub blocked: Option<(usize, usize)>,
+    /// All that was said, but for media.
+    pub words: Vec<String>,
+    under_way: Vec<(u32, (usize, usize), Parcel)>,
+}
+
+/// The address of a shard.
+fn local(worker: u16) -> SocketAddr {
+    SocketAddr::new(LOCAL.ip(), LOCAL.port() + worker)
 }
 
 /// Media packets lost, in percent. Everything else arrives.
@@ -106,13 +136,36 @@ impl Call {
 
     /// Nobody is there, and some limits are changed.
     pub fn with_limits(change: impl FnOnce(&mut Limits)) -> Self {
+        let workers = std::env::var(WORKERS).ok();
+        let workers = workers.map_or(1, |count| count.parse().expect("a number"));
+        Self::on(workers, change)
+    }
+
+    /// The same for what is about a single shard.
+    pub fn alone() -> Self {
+        Self::on(1, |_| {})
+    }
+
+    /// The same on so many workers.
+    pub fn on(workers: u16, change: impl FnOnce(&mut Limits)) -> Self {
         let mut config = config();
         change(&mut config.limits);
         let now = config.now;
-        let shard = Shard::new(config);
+        let branch = |worker: u16| {
+            let local = vec![local(worker)];
+            Shard::new(ShardConfig {
+                local: local.clone(),
+                told: local,
+                worker: WorkerId(worker),
+                seed: 100 + u64::from(worker),
+                ..config.clone()
+            })
+        };
+        let branches = (1..workers).map(branch).collect();
         Self {
             now,
-            shard,
+            shard: Shard::new(config),
+            branches,
             clients: Vec::new(),
             weather: Weather::default(),
             ledger: Ledger::default(),
@@ -121,6 +174,7 @@ impl Call {
             events: Vec::new(),
             kept: Vec::new(),
             random: fastrand::Rng::with_seed(7),
+            post: Post::default(),
             former: Vec::new(),
             steps: 0,
             down: Vec::new(),
@@ -150,6 +204,7 @@ impl Call {
             session,
             room: "room".into(),
             create_room: true,
+            home: None,
             identity: identity.into(),
             name: String::new(),
             metadata: String::new(),
@@ -171,13 +226,14 @@ impl Call {
                 ..ClientInfo::default()
             },
         };
+        let who = Who(number);
+        join.home = (self.worker_of(who) > 0).then_some(WorkerId(0));
         change(&mut join);
         self.clients
             .push(Client::new(session, identity, address, self.now));
-        self.shard
-            .handle(self.now, Input::Command(Command::Join(Box::new(join))));
+        self.command(who, Command::Join(Box::new(join)));
         self.collect();
-        Who(number)
+        who
     }
 
     /// Publishes and waits until the track is there.
@@ -222,8 +278,7 @@ impl Call {
     /// The same, by either side.
     pub fn end_signalling(&mut self, who: Who, end: SignalEnd) {
         let session = self[who].session;
-        let command = Command::SignalClosed(session, end);
-        self.shard.handle(self.now, Input::Command(command));
+        self.command(who, Command::SignalClosed(session, end));
         self.collect();
     }
 
@@ -239,8 +294,7 @@ impl Call {
             sid: None,
         };
         self[who].resumed(session);
-        self.shard
-            .handle(self.now, Input::Command(Command::Resume(resume)));
+        self.command(who, Command::Resume(resume));
         self.collect();
         self.signal();
     }
@@ -267,26 +321,61 @@ impl Call {
         }
     }
 
-    /// What the shard counted.
+    /// What the shards counted.
     pub fn counters(&self) -> Counters {
-        self.shard.counters()
+        let mut counters = Counters::default();
+        self.shards()
+            .for_each(|shard| counters.add(&shard.counters()));
+        counters
+    }
+
+    /// All of them.
+    pub fn shards(&self) -> impl Iterator<Item = &Shard> {
+        std::iter::once(&self.shard).chain(&self.branches)
+    }
+
+    fn workers(&self) -> usize {
+        1 + self.branches.len()
+    }
+
+    fn shard_mut(&mut self, worker: usize) -> &mut Shard {
+        match worker {
+            0 => &mut self.shard,
+            branch => &mut self.branches[branch - 1],
+        }
+    }
+
+    /// Which shard has a client.
+    fn worker_of(&self, who: Who) -> usize {
+        who.0 % self.workers()
+    }
+
+    /// A client wants something of its shard.
+    fn command(&mut self, who: Who, command: Command) {
+        let now = self.now;
+        let shard = self.shard_mut(self.worker_of(who));
+        shard.handle(now, Input::Command(command));
     }
 
     /// One step: what was under way arrives, then everybody does what is due.
     pub fn step(&mut self) {
         self.now += STEP;
         self.steps += 1;
-        for (from, datagram) in std::mem::take(&mut self.up) {
-            self.inject(from, &datagram);
+        for (from, to, datagram) in std::mem::take(&mut self.up) {
+            self.deliver(from, to, &datagram);
         }
-        for (to, datagram) in std::mem::take(&mut self.down) {
+        for (from, to, datagram) in std::mem::take(&mut self.down) {
             let now = self.now;
             let client = self.clients.iter_mut().find(|who| who.address == to);
             if let Some(client) = client.filter(|client| !client.silent) {
-                client.receive(now, LOCAL, &datagram);
+                client.receive(now, from, &datagram);
             }
         }
-        self.shard.handle(self.now, Input::Timeout);
+        self.deliver_parcels();
+        for worker in 0..self.workers() {
+            let now = self.now;
+            self.shard_mut(worker).handle(now, Input::Timeout);
+        }
         self.collect();
         for number in 0..self.clients.len() {
             if self.clients[number].silent {
@@ -304,20 +393,28 @@ impl Call {
         self.signal();
     }
 
-    /// A datagram reaches the shard.
+    /// A datagram reaches the shard that has the client at that address, or the first one.
     pub fn inject(&mut self, from: SocketAddr, contents: &[u8]) {
+        let client = self.clients.iter().position(|who| who.address == from);
+        let worker = client.map_or(0, |number| self.worker_of(Who(number)));
+        self.deliver(from, local(worker as u16), contents);
+    }
+
+    fn deliver(&mut self, from: SocketAddr, to: SocketAddr, contents: &[u8]) {
         let input = Input::Datagram {
-            local: LOCAL,
+            local: to,
             remote: from,
             contents,
         };
-        self.shard.handle(self.now, input);
+        let now = self.now;
+        let worker = usize::from(to.port() - LOCAL.port());
+        self.shard_mut(worker).handle(now, input);
         self.collect();
     }
 
     fn post(&mut self, number: usize) {
         let client = &mut self.clients[number];
-        for (_, datagram) in std::mem::take(&mut client.outbox) {
+        for (to, datagram) in std::mem::take(&mut client.outbox) {
             if lost(self.weather.up, &datagram, &mut self.random) {
                 continue;
             }
@@ -325,7 +422,7 @@ impl Call {
                 self.kept.swap_remove(self.random.usize(..KEPT));
             }
             self.kept.push((client.address, datagram.clone()));
-            self.up.push((client.address, datagram));
+            self.up.push((client.address, to, datagram));
         }
     }
 
@@ -338,8 +435,7 @@ impl Call {
                 let session = client.session;
                 for request in std::mem::take(&mut client.requests) {
                     quiet = false;
-                    let command = Command::Request(session, request);
-                    self.shard.handle(self.now, Input::Command(command));
+                    self.command(Who(number), Command::Request(session, request));
                 }
             }
             self.collect();
@@ -349,18 +445,73 @@ impl Call {
         }
     }
 
-    /// Takes everything out of the shard.
+    /// Takes everything out of the shards, until none has anything for another.
     fn collect(&mut self) {
+        while (0..self.workers()).any(|worker| self.collect_from(worker)) {}
+    }
+
+    fn send_parcel(&mut self, way: (usize, usize), parcel: Parcel) {
+        let now = self.now;
+        if self.post.blocked == Some(way) {
+            if parcel.packets() == 0 {
+                self.shard_mut(way.0).handle(now, Input::Unsaid(parcel));
+            }
+            return;
+        }
+        match parcel.packets() {
+            0 => {
+                let word = format!("{:?}", parcel.word);
+                let name = word.split(|c: char| !c.is_alphanumeric()).next();
+                self.post.words.push(name.unwrap_or_default().to_owned());
+            }
+            _ if self.post.lossy => return,
+            _ => {}
+        }
+        if self.post.delay == 0 {
+            return self.shard_mut(way.1).handle(now, Input::Parcel(parcel));
+        }
+        let before = self.post.under_way.iter().filter(|(_, it, _)| *it == way);
+        let earliest = before.map(|(at, ..)| *at).max().unwrap_or(0);
+        let at = self.steps + self.random.u32(..=self.post.delay);
+        self.post.under_way.push((at.max(earliest), way, parcel));
+    }
+
+    /// What has travelled long enough arrives.
+    fn deliver_parcels(&mut self) {
+        let (steps, now) = (self.steps, self.now);
+        let (due, later) = std::mem::take(&mut self.post.under_way)
+            .into_iter()
+            .partition(|(at, ..)| *at <= steps);
+        self.post.under_way = later;
+        let due: Vec<(u32, (usize, usize), Parcel)> = due;
+        for (_, (_, to), parcel) in due {
+            self.shard_mut(to).handle(now, Input::Parcel(parcel));
+        }
+        self.collect();
+    }
+
+    /// Whether there was something for another.
+    fn collect_from(&mut self, worker: usize) -> bool {
+        let mut relayed = false;
         loop {
-            match self.shard.poll() {
+            let shard = match worker {
+                0 => &mut self.shard,
+                branch => &mut self.branches[branch - 1],
+            };
+            match shard.poll() {
+                Output::Relay(to, parcel) => {
+                    relayed = true;
+                    self.send_parcel((worker, to.0.into()), parcel);
+                }
                 Output::Transmit(transmit) => {
-                    assert_eq!(transmit.local, LOCAL);
+                    assert_eq!(transmit.local, local(worker as u16));
                     let size = transmit.segment.unwrap_or(transmit.contents.len());
                     for datagram in transmit.contents.chunks(size) {
                         let entered = self.ledger.enter(transmit.remote, datagram);
                         assert_eq!(entered, Ok(()));
                         if !lost(self.weather.down, datagram, &mut self.random) {
-                            self.down.push((transmit.remote, datagram.to_vec()));
+                            let from = transmit.local;
+                            self.down.push((from, transmit.remote, datagram.to_vec()));
                         }
                     }
                 }
@@ -377,13 +528,15 @@ impl Call {
                     client.notice(notice);
                 }
                 Output::RoomOpened(_) | Output::Reached(_) | Output::Forgotten(_) => {}
+                // A branch comes and goes with its participants.
+                Output::RoomClosed(_) if worker > 0 => {}
                 Output::RoomClosed(name) => self.closed.push(name),
                 Output::Answer(ticket, answer) => self.answers.push((ticket, answer)),
                 Output::Event(event) => self.events.push(*event),
                 Output::Timeout(Some(at)) if at <= self.now => {
-                    self.shard.handle(self.now, Input::Timeout);
+                    shard.handle(self.now, Input::Timeout);
                 }
-                Output::Timeout(_) => return,
+                Output::Timeout(_) => return relayed,
             }
         }
     }

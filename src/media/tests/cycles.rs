@@ -5,16 +5,19 @@ use super::call::{Call, Who};
 use super::track::Medium;
 use crate::media::encoding::EncodingKey;
 use crate::media::message::{Connection, LeaveReason, Request};
+use crate::media::relay::REMOTE;
 use crate::media::room::Room;
+use crate::media::track::Publisher;
 use crate::media::{Shard, TrackKey};
 
 const STEPS: usize = 300;
 const IDENTITIES: [&str; 6] = ["anna", "bert", "carl", "dora", "emil", "frida"];
 
 /// Everything in the shard fits together.
-pub fn consistent(shard: &Shard) {
+fn consistent(shard: &Shard) {
     let counters = shard.counters();
-    assert_eq!(counters.rooms as usize, shard.rooms.len());
+    let rooms = counters.rooms + counters.branches;
+    assert_eq!(rooms as usize, shard.rooms.len());
     assert_eq!(shard.by_name.len(), shard.rooms.len());
     let participants = shard.rooms.iter().map(|(_, room)| room.participants.len());
     let participants: usize = participants.sum();
@@ -30,13 +33,21 @@ pub fn consistent(shard: &Shard) {
     let (mut tracks, mut subscriptions) = ([0; 2], [0; 2]);
     for (_, room) in &shard.rooms {
         for (_, track) in &room.tracks {
-            tracks[track.kind() as usize] += 1;
+            let own = track.publisher.slot().is_some();
+            tracks[track.kind() as usize] += u64::from(own);
             subscriptions[track.kind() as usize] += track.subscribers().count() as u64;
         }
         fits(shard, room);
     }
     assert_eq!(counters.tracks, tracks);
     assert_eq!(counters.subscriptions, subscriptions);
+}
+
+impl Call {
+    /// Everything in all shards fits together.
+    pub fn consistent(&self) {
+        self.shards().for_each(consistent);
+    }
 }
 
 /// Everything in a room fits together.
@@ -51,8 +62,11 @@ fn fits(shard: &Shard, room: &Room) {
     }
     for (at, track) in &room.tracks {
         let key = TrackKey(at as u32);
-        let publisher = &room.participants[track.publisher as usize];
-        assert!(publisher.published.contains(&key));
+        let published = match track.publisher {
+            Publisher::Here(slot) => room.published_by(slot),
+            Publisher::There(origin) => room.published_by(REMOTE + origin.remote),
+        };
+        assert!(published.contains(&key));
         for (number, encoding) in track.encodings.iter().enumerate() {
             for subscriber in &encoding.subscribers {
                 let leg = &room.participants[subscriber.participant as usize].leg;
@@ -68,7 +82,7 @@ fn fits(shard: &Shard, room: &Room) {
             assert_eq!(shard.core.demux.by_pair(*pair), Some(place));
         }
         for track in &participant.published {
-            assert_eq!(room[*track].publisher, slot as u32);
+            assert_eq!(room[*track].publisher, Publisher::Here(slot as u32));
         }
         for source in &participant.sources {
             assert!(participant.published.contains(&source.of.track));
@@ -84,7 +98,7 @@ fn fits(shard: &Shard, room: &Room) {
 }
 
 /// Someone does something.
-fn act(call: &mut Call, here: &mut Vec<Who>, number: usize) {
+pub fn act(call: &mut Call, here: &mut Vec<Who>, number: usize) {
     let identity = IDENTITIES[call.random.usize(..IDENTITIES.len())];
     let who = match call.random.choice(here.iter()) {
         Some(who) if call.random.u8(..100) < 85 => *who,
@@ -139,10 +153,10 @@ fn slots_that_are_used_again_lead_nowhere_else() {
         let mut here = Vec::new();
         for number in 0..STEPS {
             act(&mut call, &mut here, number);
-            consistent(&call.shard);
+            call.consistent();
             let millis = call.random.u64(..40);
             call.run(millis);
-            consistent(&call.shard);
+            call.consistent();
         }
         let (joins, packets) = (call.counters().joins, call.counters().packets_out);
         assert!(
@@ -154,7 +168,7 @@ fn slots_that_are_used_again_lead_nowhere_else() {
             call.ask(who, Request::Leave);
         }
         call.run(30_000);
-        consistent(&call.shard);
+        call.consistent();
         let counters = call.counters();
         assert_eq!((counters.rooms, counters.participants), (0, 0));
         assert_eq!(counters.leaves.iter().sum::<u64>(), counters.joins);

@@ -11,6 +11,8 @@ pub enum Point {
     Datagram,
     /// While the participant is taken out.
     Leave,
+    /// While something is written for the participant.
+    Forward,
 }
 
 thread_local! {

@@ -309,6 +309,7 @@ fn a_hostile_source_does_not_break_the_stream() {
         payload.truncate(random.below(7) as usize);
         let vp8 = vp8::Descriptor::parse(&payload);
         let packet = Packet {
+            audio_level: None,
             layer: Layer(layer as u8),
             seq: seqs[layer],
             timestamp: random.below(1 << bits) as u32,

@@ -21,7 +21,7 @@ fn dropped(call: &Call, why: Dropped) -> u64 {
 
 #[test]
 fn a_check_sent_again_from_elsewhere_leads_no_media_there() {
-    let mut call = Call::new();
+    let mut call = Call::alone();
     let (anna, ben) = (call.enter("anna"), call.enter("ben"));
     call.publish(anna, Medium::microphone("microphone"));
     call.run(500);

@@ -243,6 +243,7 @@ fn a_pause_is_no_loss() {
     let start = Instant::now();
     let mut rewrite = Rewrite::audio(5, 1000);
     let mut packet = Packet {
+        audio_level: None,
         layer: Layer(0),
         seq: 500,
         timestamp: 48_000,

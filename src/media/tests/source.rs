@@ -97,6 +97,7 @@ impl Source {
     pub fn padding(&mut self, at: Ticks) -> Packet {
         self.seq += 1;
         Packet {
+            audio_level: None,
             layer: self.layer,
             seq: self.seq,
             timestamp: self.timestamp(at),
@@ -128,6 +129,7 @@ impl Source {
         self.seq += 1;
         let vp8 = vp8::Descriptor::parse(&payload);
         Packet {
+            audio_level: None,
             layer: self.layer,
             seq: self.seq,
             timestamp: self.timestamp(at),

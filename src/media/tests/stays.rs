@@ -56,7 +56,7 @@ fn a_panic_in_one_peer_ends_that_stay_only() {
 
 #[test]
 fn a_panic_that_does_not_let_go_ends_its_room_and_no_other() {
-    let mut call = Call::new();
+    let mut call = Call::alone();
     let [anna, bert] = ["anna", "bert"].map(|who| call.enter(who));
     let elsewhere = ["carl", "dora"].map(|who| call.enter_as(who, |it| it.room = "other".into()));
     for who in [anna, bert, elsewhere[0], elsewhere[1]] {

@@ -371,6 +371,7 @@ impl Connection {
             session: placement.session(),
             room: room.clone(),
             create_room: config.rooms.auto_create,
+            home: placement.home(),
             identity: identity.clone(),
             name: add.name,
             metadata: add.metadata,
@@ -387,7 +388,7 @@ impl Connection {
     }
 
     async fn attach(&mut self, id: Value, room: RoomName, who: Identity) -> Result<(), Fault> {
-        let placement = self.signal.directory.find(&room)?;
+        let placement = self.signal.directory.find(&room, &who).await?;
         self.hold(placement, room, who, Opening::Attach(id)).await
     }
 

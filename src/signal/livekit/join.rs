@@ -19,7 +19,7 @@ use serde::Deserialize;
 use super::client::client;
 use super::{decode, query};
 use crate::config;
-use crate::ids::{Identity, ParticipantSid, RoomName, SessionKey};
+use crate::ids::{Identity, ParticipantSid, RoomName, SessionKey, WorkerId};
 use crate::media::message::{ClientInfo, Join, Refusal, Resume};
 use crate::signal::grant::{self, Grant, bearer};
 use crate::signal::{Signal, Stats, unix_now};
@@ -155,11 +155,12 @@ impl Admission {
     }
 
     /// The command for the shard.
-    pub fn to_join(&self, session: SessionKey) -> Join {
+    pub fn to_join(&self, session: SessionKey, home: Option<WorkerId>) -> Join {
         Join {
             session,
             room: self.room.clone(),
             create_room: self.create_room,
+            home,
             identity: self.grant.identity.clone(),
             name: self.grant.name.clone(),
             metadata: self.grant.metadata.clone(),

@@ -224,7 +224,10 @@ async fn join_room(
 /// Posts the join or resume and waits for what the shard says to it.
 async fn ask_shard(signal: &Signal, admission: &Admission) -> Result<(Link, Opening), Refused> {
     let placement = match admission.resume {
-        Some(_) => signal.directory.find(&admission.room)?,
+        Some(_) => {
+            let identity = &admission.grant.identity;
+            signal.directory.find(&admission.room, identity).await?
+        }
         None => signal.directory.place(&admission.room)?,
     };
     let limits = &signal.config.limits;

@@ -147,7 +147,10 @@ impl Link {
         let session = self.placement.session();
         let command = match &admission.resume {
             Some(stay) => Command::Resume(admission.to_resume(stay, session)),
-            None => Command::Join(Box::new(admission.to_join(session))),
+            None => {
+                let home = self.placement.home();
+                Command::Join(Box::new(admission.to_join(session, home)))
+            }
         };
         self.placement.open(command, notices).await
     }

@@ -61,6 +61,7 @@ impl House {
         let limits = Limits {
             participants: config.limits.participants,
             rooms: config.limits.rooms,
+            participants_per_worker: config.rooms.participants_per_worker,
         };
         let directory = Arc::new(Directory::new(vec![mailbox], limits));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
