@@ -21,7 +21,9 @@
 //!                                                      +--------------------------+
 //! ```
 //!
-//! A [`worker`] owns its [`media::Shard`] alone; between threads only whole messages travel.
+//! A [`worker`] owns its [`media::Shard`] alone; between threads only whole messages travel. A room
+//! that outgrows a worker has a part on each of several, which tell each other what their
+//! participants need ([`media::relay`]).
 //! The shard is a synchronous value; time, datagrams and commands go in, datagrams and notices
 //! come out, so tests, benches and fuzzers drive the very code that runs in production. str0m runs
 //! ICE, DTLS and SCTP of each connection, and negotiates; media is our own in both directions,
@@ -46,7 +48,7 @@
 //!    says which.
 //! 4. `media/track.rs` notes layer, rate and clock; `media/retransmit.rs` keeps it for NACKs.
 //!    `media/burst.rs` keeps it until its frame is complete, and takes the frame to one subscriber
-//!    after the other.
+//!    after the other; `media/relay/passing.rs` hands it to other workers that have some.
 //! 5. For every subscription `media/layers.rs` says whether it goes out, and `media/rewrite.rs`
 //!    under which numbers (inside the payload: `media/codec/vp8.rs`; in the extension that
 //!    describes AV1: `media/codec/dependency.rs`).
@@ -102,7 +104,7 @@
 //! | a track that only some people get | `media/restriction.rs`, `media/subscribing.rs` |
 //! | what a publisher loses is not asked for, or its rate stays low | `media/uplink/` |
 //! | too many or too few key frames | `media/keyframe.rs` |
-//! | a fault that ended one stay | `media/shard.rs` (contains panics) |
+//! | a fault that ended one stay | `media/containment.rs` |
 //! | sound and picture drift apart | `media/ntp.rs` |
 //! | a packet costs far more than the floor | `media/burst.rs`, `worker/mod.rs`, `load/floor.rs` |
 //! | frames come late, or in pieces | `media/burst.rs` |
@@ -110,6 +112,7 @@
 //! | loss that no worker counts | `worker/drops.rs` |
 //! | figures of `stellwerk load` that can't be right | `load/engine.rs`, `load/incoming.rs` |
 //! | a room on the wrong worker, 503 | `directory.rs` |
+//! | people of a large room don't see or hear each other | `media/relay/`, `worker/relay.rs` |
 //! | a fault that needs loss, many people or luck | a story in `sim/tests/`, with a seed |
 //! | a number that can't be right | `media/counters.rs`, `metrics/page.rs` |
 //! | "address in use", a stop that takes long | `daemon.rs` |
@@ -152,6 +155,8 @@
 //! - **ring**: the last packets of a stream, for all its subscribers. **budget**: how much of them
 //!   one receiver may have again.
 //! - **shard**: whole rooms, as a value. **worker**: the thread, sockets and clock of one shard.
+//! - **part** of a room: what one shard has of it. **home**: the first. **branch**: a further one.
+//!   **parcel**: what one part tells another. **remote**: a participant of another part.
 //! - **turn**: one bounded piece of a worker's work, between two waits.
 //! - **meeting**: a shard, its simulated clients and the network between them, on a virtual clock.
 //! - **offence**: what must never happen to a received stream; a simulated client sees it.
@@ -160,8 +165,7 @@
 //! # What is not here
 //!
 //! TLS for signalling (a reverse proxy's work); TURN; probing and pacing in the rate control;
-//! recording; rooms larger than one worker and relays between nodes; reloading of the
-//! configuration.
+//! recording; relays between nodes; reloading of the configuration.
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 #![cfg_attr(

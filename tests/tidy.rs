@@ -119,6 +119,8 @@ const HOT_PATH: &[&str] = &[
     "media/packet.rs",
     "media/track.rs",
     "media/burst.rs",
+    "media/relay/passing.rs",
+    "worker/relay.rs",
     "media/codec/mod.rs",
     "media/codec/vp8.rs",
     "media/codec/vp9.rs",

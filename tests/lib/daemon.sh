@@ -1,11 +1,14 @@
 # A daemon for client suites, on ports nobody else has, stopped by its own process id.
 
 WORKERS=2
+# So that calls of more than three are held on both.
+PARTICIPANTS_PER_WORKER=3
 
 start_daemon() {
   local http metrics media
   read -r http metrics media < <(python3 tests/lib/ports.py "$WORKERS")
-  "$1" serve --dev --http "127.0.0.1:$http" --metrics "127.0.0.1:$metrics" \
+  STELLWERK_ROOMS_PARTICIPANTS_PER_WORKER=$PARTICIPANTS_PER_WORKER \
+    "$1" serve --dev --http "127.0.0.1:$http" --metrics "127.0.0.1:$metrics" \
     --media-port "$media" --workers "$WORKERS" >"$DAEMON_LOG" 2>&1 &
   DAEMON_PID=$!
   export TEST_URL=ws://127.0.0.1:$http TEST_METRICS=http://127.0.0.1:$metrics

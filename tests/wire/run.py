@@ -27,6 +27,7 @@ import test_daemon  # noqa: E402,F401
 import test_addresses  # noqa: E402,F401
 import test_mobile  # noqa: E402,F401
 import test_single_port  # noqa: E402,F401
+import test_spread  # noqa: E402,F401
 import test_tcp  # noqa: E402,F401
 import test_dual  # noqa: E402,F401
 import test_api  # noqa: E402,F401
