@@ -138,12 +138,21 @@ impl Directory {
     /// Finds the room's worker, or picks the one with the fewest stays for a new room and for one
     /// more in a large room.
     pub fn place(self: &Arc<Self>, room: &RoomName) -> Result<Placement, Refusal> {
+        self.place_among(room, self.limits.participants_per_worker)
+    }
+
+    /// The same for what only the room's home can do.
+    fn place_at_home(self: &Arc<Self>, room: &RoomName) -> Result<Placement, Refusal> {
+        self.place_among(room, 0)
+    }
+
+    /// `most` stays at home before others are spread, 0 for any number.
+    fn place_among(self: &Arc<Self>, room: &RoomName, most: usize) -> Result<Placement, Refusal> {
         self.admits(room)?;
         let quiet = self.quietest_worker().ok_or(Refusal::Internal)?;
         let entry = self.rooms.entry(room.clone());
         let mut entry = entry.or_insert_with(|| Room::new(quiet));
         let home = entry.home();
-        let most = self.limits.participants_per_worker;
         let worker = match most == 0 || home.seats < most {
             true => home.worker,
             false => quiet,

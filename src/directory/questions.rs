@@ -16,7 +16,7 @@ impl Directory {
         let (worker, seat) = match request {
             // Holds the entry until the shard has the room.
             RoomRequest::Create(_) => {
-                let placement = self.place(room).map_err(RoomRefusal::Refused)?;
+                let placement = self.place_at_home(room).map_err(RoomRefusal::Refused)?;
                 (placement.seat.worker, Some(placement.seat))
             }
             _ => (self.worker_of(room).ok_or(RoomRefusal::RoomMissing)?, None),

@@ -177,7 +177,7 @@ impl Room {
         let stream = encoding.stream(key.layer)?;
         stream.burst.ready = false;
         let packets = std::mem::take(&mut stream.burst.packets);
-        self.pass_burst(core, key, &packets);
+        self.pass_burst(core, key, &packets, now);
         Some(FanOut {
             key,
             publisher,

@@ -15,7 +15,7 @@ use super::shard::Core;
 use super::track::Publisher;
 
 /// How long less must be wanted before the publisher is told.
-const DELAY: Duration = Duration::from_secs(5);
+pub const DELAY: Duration = Duration::from_secs(5);
 
 /// What the publisher was told of one encoding of a video.
 #[derive(Debug)]

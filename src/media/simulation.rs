@@ -39,6 +39,11 @@ pub struct Simulated {
 const LOUD: u8 = 7;
 
 impl Simulated {
+    /// It speaks until then.
+    pub fn speak(&mut self, end: Instant) {
+        self.speech_end = Some(end);
+    }
+
     /// How loud it is heard to speak, in eighths of full scale.
     pub fn level(&self, now: Instant) -> u8 {
         match self.speech_end {
@@ -54,7 +59,11 @@ impl Room {
         tracing::debug!(?what, "simulated");
         let participant = &mut self.participants[slot as usize];
         match what {
-            Simulation::Speech(span) => participant.simulated.speech_end = Some(now + span),
+            Simulation::Speech(span) => {
+                participant.simulated.speak(now + span);
+                let sid = participant.sid.clone();
+                self.pass_speech(core, None, &sid, now + span);
+            }
             Simulation::BreakOff(when) => participant.simulated.break_off = Some(when),
             Simulation::Bandwidth(limit) => {
                 participant.leg.estimator().limit(limit);

@@ -149,10 +149,10 @@ impl Room {
             let level = level(&who.published, who.simulated.level(now));
             (slot as u32, who.sid.clone(), level)
         });
-        // What is simulated in another part is heard only there.
-        let beyond = self.remote_sids();
-        let beyond =
-            beyond.map(|(number, sid, who)| (number, sid.clone(), level(&who.published, 0)));
+        let beyond = self.remote_sids().map(|(number, sid, who)| {
+            let level = level(&who.published, who.simulated.level(now));
+            (number, sid.clone(), level)
+        });
         let speakers = here.chain(beyond).filter(|(.., level)| *level > 0);
         let speakers: Vec<(u32, ParticipantSid, u8)> = speakers.collect();
         let pairs = self.audience(speakers.iter().map(|(slot, ..)| *slot));

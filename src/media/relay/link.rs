@@ -366,6 +366,7 @@ impl Room {
             Word::KeyFrame(place) => self.take_key_frame(core, place, now),
             Word::Subscribed(track) => self.take_subscribed(core, track),
             Word::Quality(sid, quality) => self.take_quality(core, link, &sid, quality),
+            Word::Speech(sid, end) => self.take_speech(core, link, &sid, end),
             Word::Data(channel, message) => self.take_data(core, link, channel, &message, now),
             Word::Distribute(data) => self.distribute(core, &data, now),
             Word::Answer(ticket, answer) => self.answered(core, link, ticket, answer),

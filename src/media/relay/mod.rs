@@ -44,6 +44,7 @@ use super::message::{
 use super::ntp::Ntp;
 use super::packet::{Layer, Packet};
 use super::restriction::Allowances;
+use super::simulation::Simulated;
 use super::{RoomKey, TrackKey};
 use crate::ids::{Identity, ParticipantSid, RoomName, RoomSid, TrackSid, WorkerId};
 use asking::Gathering;
@@ -115,6 +116,8 @@ pub enum Word {
     Faulty(TrackKey),
     /// How a publisher's connection is; `None` when it is lost.
     Quality(ParticipantSid, Option<f32>),
+    /// A participant speaks, or seems to, until then: simulated.
+    Speech(ParticipantSid, Instant),
     /// A data message of a participant, with its receivers in it.
     Data(Channel, Arc<[u8]>),
     /// A data message from outside.
@@ -248,6 +251,8 @@ pub struct Remote {
     pub allowances: Option<Arc<Allowances>>,
     /// Its tracks, in the order they appeared.
     pub published: Vec<TrackKey>,
+    /// What it asked to be simulated.
+    pub simulated: Simulated,
     /// How its connection is; nothing said yet, or lost, or its score.
     pub quality: Option<Option<f32>>,
 }
@@ -269,6 +274,8 @@ pub struct Pull {
     link: u32,
     /// The best layer.
     pub wanted: Quality,
+    /// A better one that was wanted until then: who changes to less has it until it is there.
+    before: Option<(Quality, Instant)>,
 }
 
 /// Numbers of participants from this on are places in [`Spread::remotes`]; those below are slots.

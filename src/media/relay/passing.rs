@@ -5,6 +5,7 @@ use std::time::Instant;
 use super::{Burst, Origin, Place, Pull, Word};
 use crate::media::TrackKey;
 use crate::media::burst::StreamKey;
+use crate::media::dynacast::DELAY;
 use crate::media::encoding::{ENCODINGS_MAX, Encoding, EncodingKey};
 use crate::media::message::{Kind, Quality};
 use crate::media::ntp::Ntp;
@@ -15,7 +16,7 @@ use crate::media::track::Publisher;
 
 impl Room {
     /// Hands a burst to every other part that wants its stream.
-    pub fn pass_burst(&self, core: &mut Core, key: StreamKey, packets: &[Packet]) {
+    pub fn pass_burst(&self, core: &mut Core, key: StreamKey, packets: &[Packet], now: Instant) {
         let Some(spread) = &self.spread else { return };
         let EncodingKey { track, number } = key.encoding;
         let encoding = &self[key.encoding];
@@ -31,7 +32,7 @@ impl Room {
         // speaks.
         let wanted = |link: u32| {
             encoding.codec.kind() == Kind::Audio
-                || encoding.pulled(link) >= Some(encoding.quality_of(key.layer))
+                || encoding.pulled(link, now) >= Some(encoding.quality_of(key.layer))
         };
         for (link, neighbour) in &spread.links {
             if origin == Some(link as u32) || !wanted(link as u32) {
@@ -149,9 +150,7 @@ impl Room {
             return;
         };
         for (encoding, wanted) in known.encodings.iter_mut().zip(wanted) {
-            encoding.forget_pulls(link);
-            let pull = wanted.map(|wanted| Pull { link, wanted });
-            encoding.pulls.extend(pull);
+            encoding.pull(link, wanted, now);
         }
         self.tell_demand(core, track, now);
     }
@@ -231,9 +230,21 @@ impl Encoding {
         self.pulls.retain(|pull| pull.link != link);
     }
 
-    /// What the part beyond a link wants of it.
-    fn pulled(&self, link: u32) -> Option<Quality> {
-        let mut pulls = self.pulls.iter();
-        pulls.find(|pull| pull.link == link).map(|pull| pull.wanted)
+    /// The part beyond a link wants it like this.
+    fn pull(&mut self, link: u32, wanted: Option<Quality>, now: Instant) {
+        let before = self.pulled(link, now).map(|best| (best, now + DELAY));
+        self.forget_pulls(link);
+        self.pulls.extend(wanted.map(|wanted| Pull {
+            link,
+            wanted,
+            before: before.filter(|(best, _)| *best > wanted),
+        }));
+    }
+
+    /// What the part beyond a link is sent of it.
+    fn pulled(&self, link: u32, now: Instant) -> Option<Quality> {
+        let pull = self.pulls.iter().find(|pull| pull.link == link)?;
+        let before = pull.before.filter(|(_, until)| now < *until);
+        Some(before.map_or(pull.wanted, |(best, _)| best.max(pull.wanted)))
     }
 }

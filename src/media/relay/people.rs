@@ -15,6 +15,7 @@ use crate::media::message::{
 use crate::media::restriction::Allowances;
 use crate::media::room::Room;
 use crate::media::shard::Core;
+use crate::media::simulation::Simulated;
 use crate::media::speakers::Detector;
 use crate::media::track::{Publisher, Track};
 
@@ -164,6 +165,7 @@ impl Room {
             info: Arc::clone(info),
             allowances: None,
             published: Vec::new(),
+            simulated: Simulated::default(),
             quality: None,
         };
         let key = spread.remotes.insert(remote) as u32;
@@ -420,6 +422,33 @@ impl Room {
             spread.remotes[*key as usize].quality = Some(quality);
         }
         self.tell_others(core, Some(link), || Word::Quality(sid.clone(), quality));
+    }
+
+    /// Tells the other parts that somebody's speech is simulated.
+    pub fn pass_speech(
+        &self,
+        core: &mut Core,
+        origin: Option<u32>,
+        sid: &ParticipantSid,
+        end: Instant,
+    ) {
+        self.tell_others(core, origin, || Word::Speech(sid.clone(), end));
+    }
+
+    pub(super) fn take_speech(
+        &mut self,
+        core: &mut Core,
+        link: u32,
+        sid: &ParticipantSid,
+        end: Instant,
+    ) {
+        let Some(spread) = &mut self.spread else {
+            return;
+        };
+        if let Some(key) = spread.by_sid.get(sid) {
+            spread.remotes[*key as usize].simulated.speak(end);
+        }
+        self.pass_speech(core, Some(link), sid, end);
     }
 
     /// Tells the other parts what changed about the connections of those who publish here.

@@ -73,7 +73,7 @@ fn a_video_pauses_and_returns_while_voices_and_what_nobody_wants_are_not_spoken_
 
 #[test]
 fn simulated_speech_is_told_to_who_hears_it_and_ends() {
-    let mut call = Call::alone();
+    let mut call = Call::new();
     let (anna, bert) = (call.enter("anna"), call.enter("bert"));
     call.publish(anna, Medium::camera("camera"));
     let levels = |call: &Call, who: Who| -> Vec<u8> {

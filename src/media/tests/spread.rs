@@ -2,6 +2,7 @@
 //! on several as well; here is what only such rooms have.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::call::{Call, Who};
 use super::cycles;
@@ -112,7 +113,7 @@ fn a_burst_goes_once_to_each_part_and_only_with_what_is_wanted_there() {
     for who in [bert, dora] {
         call.want(who, &camera, |it| it.quality = Quality::Low);
     }
-    call.run(1000);
+    call.run(5500);
     let (relayed, came) = layers(&mut call);
     assert!(
         relayed * 5 < came * 2 && relayed > 15,
@@ -123,6 +124,27 @@ fn a_burst_goes_once_to_each_part_and_only_with_what_is_wanted_there() {
     }
     call.run(1000);
     assert_eq!(layers(&mut call).0, 0, "nobody there has it");
+}
+
+#[test]
+fn who_changes_to_a_smaller_picture_elsewhere_sees_no_gap() {
+    let (mut call, [anna, bert, carl, dora]) = people(2);
+    let camera = call.publish(anna, Medium::simulcast("camera"));
+    call.run(3000);
+    for who in [carl, dora] {
+        call.subscribe(who, &camera, false);
+    }
+    // Faster than key frames are asked for.
+    for turn in 0..30 {
+        let quality = [Quality::Low, Quality::High][turn % 2];
+        call.want(bert, &camera, |it| it.quality = quality);
+        call.run(150);
+    }
+    let received = call[bert].received_of(&camera);
+    let gaps = received.windows(2).map(|pair| pair[1].at - pair[0].at);
+    let longest = gaps.max().expect("packets");
+    assert!(longest < Duration::from_millis(150), "{longest:?}");
+    assert!(call.counters().layer_switches >= 5);
 }
 
 #[test]
