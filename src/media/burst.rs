@@ -46,6 +46,13 @@ pub struct Burst {
     ready: bool,
 }
 
+impl Burst {
+    /// How many packets wait.
+    pub fn len(&self) -> usize {
+        self.packets.len()
+    }
+}
+
 /// Which streams have something that waits.
 #[derive(Debug, Default)]
 pub struct Bursts {

@@ -11,7 +11,7 @@ use super::TrackKey;
 use super::encoding::{Encoding, EncodingKey};
 use super::message::{Kind, Notice, Quality};
 use super::room::Room;
-use super::shard::Core;
+use super::shard::{Core, TICK};
 use super::track::Publisher;
 
 /// How long less must be wanted before the publisher is told.
@@ -110,10 +110,11 @@ impl Room {
         for number in 0..self[key].encodings.len() {
             let key = EncodingKey { track: key, number };
             let wanted = self.demand(key);
-            // Another part waits itself before it asks its publisher for less.
+            // Another part waits itself before it asks its publisher for less, and is not to be
+            // told of all that a client may say.
             let delay = match self[key.track].publisher {
                 Publisher::Here(_) => DELAY,
-                Publisher::There(_) => Duration::ZERO,
+                Publisher::There(_) => TICK,
             };
             let encoding = &mut self[key];
             let before = encoding.dynacast.told;

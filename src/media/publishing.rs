@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use super::TrackKey;
 use super::codec::Codec;
+use super::counters::Dropped;
 use super::encoding::{Encoding, EncodingKey};
 use super::message::administration::Happened;
 use super::message::{
@@ -273,6 +274,10 @@ impl Room {
         self.report_track(core, key, Happened::TrackUnpublished, now);
         let track = self.tracks.remove(key.0 as usize);
         self.by_sid.remove(&track.info.sid);
+        let streams = track.encodings.iter().flat_map(|it| &it.streams);
+        for _ in 0..streams.map(|stream| stream.burst.len()).sum() {
+            core.counters.drop(Dropped::TrackUnknown);
+        }
         for (_, participant) in &mut self.participants {
             participant.denied.remove(&key);
         }

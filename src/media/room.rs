@@ -163,7 +163,8 @@ impl Room {
     pub fn join(&mut self, core: &mut Core, join: Join, now: Instant) -> Result<(), Refusal> {
         let duplicate = self.by_identity.get(&join.identity).copied();
         let beyond = self.spread.as_ref().map_or(0, |it| it.remotes.len());
-        let others = beyond + self.participants.len() - usize::from(duplicate.is_some());
+        let own = duplicate.is_some() || self.is_here(&join.identity);
+        let others = beyond + self.participants.len() - usize::from(own);
         if others >= self.capacity(core) {
             return Err(Refusal::RoomFull);
         }
@@ -318,6 +319,7 @@ impl Room {
     /// Makes sure that a room is woken at its end if it is empty, and when there is news of it.
     pub fn arm_room(&mut self, core: &mut Core) {
         let deadlines = self.closes_at().into_iter().chain(self.census.due);
+        let deadlines = deadlines.chain(self.beats_at());
         if let Some(deadline) = deadlines.min() {
             core.timers
                 .arm(TimerKey::Room(self.key), &mut self.armed, deadline);

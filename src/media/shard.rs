@@ -514,7 +514,7 @@ impl Shard {
 
     fn close_if_unused(&mut self, key: RoomKey, now: Instant) {
         let room = self.rooms.get(key.0 as usize);
-        if room.is_some_and(|room| room.is_unused(now)) {
+        if room.is_some_and(|room| room.is_unused(now) || room.waits_in_vain(now)) {
             self.close_room(key, FAULT, now);
         }
     }
@@ -524,6 +524,7 @@ impl Shard {
     fn wake_room(&mut self, key: RoomKey, now: Instant) {
         if let Some(room) = self.rooms.get_mut(key.0 as usize) {
             room.tell_count(&mut self.core, now);
+            room.beat(&mut self.core, now);
             room.arm_room(&mut self.core);
         }
     }

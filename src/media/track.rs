@@ -86,6 +86,8 @@ pub struct Stream {
     pub key_frames: KeyFrameRequests,
     /// Its RTP clock against the publisher's wall clock.
     pub clock: TimestampMap,
+    /// When other parts of the room were last told of that.
+    pub clock_passed: Option<Instant>,
     /// What of it arrives.
     pub arrivals: Arrivals,
     /// What of it waits for the end of its frame.
@@ -145,6 +147,7 @@ impl Stream {
             dependency: dependency::State::default(),
             key_frames: KeyFrameRequests::default(),
             clock: TimestampMap::new(clock_rate(kind)),
+            clock_passed: None,
             arrivals: Arrivals::default(),
             burst: Burst::default(),
         }

@@ -58,7 +58,7 @@ use crate::media::counters::Dropped;
 use crate::media::demux::Pair;
 use crate::media::message::administration::{Answer, Event, Ticket};
 use crate::media::message::{Command, Notice, SignalEnd};
-use crate::media::relay::Parcel;
+use crate::media::relay::{Parcel, Weight};
 use crate::media::{Input, Limits, Output, Shard, ShardConfig};
 use flows::Flows;
 use report::{Report, Tally};
@@ -484,11 +484,11 @@ impl Worker {
     /// Hands something to another worker without waiting.
     fn relay(&mut self, worker: WorkerId, parcel: Parcel) {
         if let Err(parcel) = self.team.relay.post(worker, parcel) {
-            match parcel.packets() {
-                0 => self.unsaid.push(*parcel),
-                packets => {
-                    (0..packets).for_each(|_| self.shard.count_drop(Dropped::RelayFull));
-                }
+            if parcel.weight() == Weight::State {
+                return self.unsaid.push(*parcel);
+            }
+            for _ in 0..parcel.packets().max(1) {
+                self.shard.count_drop(Dropped::RelayFull);
             }
         }
     }

@@ -5,13 +5,16 @@ use std::task::{Context, Poll};
 use tokio::sync::mpsc;
 
 use crate::ids::WorkerId;
-use crate::media::relay::Parcel;
+use crate::media::relay::{Parcel, Weight};
 
 /// Parcels that wait for one worker. A worker takes some ten thousand in a second.
 pub(super) const WAITING_MAX: usize = 8192;
 
 /// Of these, media leaves so many to what must not be lost.
 const RESERVE: usize = WAITING_MAX / 2;
+
+/// And data messages so many to both: each has up to 64 KiB.
+const RESERVE_DATA: usize = WAITING_MAX - 512;
 
 /// The ways from one worker to all others, and from them to it.
 #[derive(Debug)]
@@ -38,7 +41,12 @@ impl Relay {
         let Some(member) = self.members.get(usize::from(worker.0)) else {
             return Err(Box::new(parcel));
         };
-        if parcel.packets() > 0 && member.capacity() <= RESERVE {
+        let reserve = match parcel.weight() {
+            Weight::State => 0,
+            Weight::Media => RESERVE,
+            Weight::Data => RESERVE_DATA,
+        };
+        if member.capacity() <= reserve {
             return Err(Box::new(parcel));
         }
         member.try_send(parcel).map_err(|unsent| match unsent {
@@ -93,6 +101,9 @@ mod tests {
         }
         let word = parcel(Word::Hello { create: true });
         assert!(relays[0].post(to, word).is_err());
+        let mail = crate::media::relay::tests::mail;
+        assert!(relays[1].post(WorkerId(0), parcel(mail())).is_ok());
+        assert!(relays[0].post(to, parcel(mail())).is_err());
         assert_eq!(relays[1].next().map(|it| it.packets()), Some(3));
         let word = parcel(Word::Hello { create: true });
         assert!(relays[0].post(to, word).is_ok(), "what is taken makes room");

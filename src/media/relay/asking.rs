@@ -28,7 +28,8 @@ impl Room {
         question: Question,
     ) -> Option<Answer> {
         let missing = Some(Err(RoomRefusal::ParticipantMissing));
-        let Some(spread) = &mut self.spread else {
+        // Who isn't in a branch isn't known to it either, whatever its home believed.
+        let Some(spread) = self.spread.as_mut().filter(|it| it.branch.is_none()) else {
             return missing;
         };
         let Some(link) = spread.find(who).map(|remote| remote.link) else {

@@ -1,20 +1,24 @@
 //! Links between the parts of a room: how they begin, what goes over them, how they end.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use super::{Branch, Charter, Link, Parcel, Part, Recipient, Spread, Word};
+use super::{Branch, Charter, Link, Named, Parcel, Part, Recipient, Spread, Word};
 use crate::ids::{RoomName, WorkerId};
+use crate::media::RoomKey;
 use crate::media::containment::FAULT;
+use crate::media::known::Known;
 use crate::media::message::{Departure, Join, LeaveAction, LeaveReason, Notice, Refusal};
 use crate::media::room::Room;
 use crate::media::shard::{Core, Shard};
 use crate::media::track::Publisher;
-use crate::media::{RoomKey, TrackKey};
 
 const STOPPING: Departure = Departure {
     reason: LeaveReason::ServerShutdown,
     action: LeaveAction::Reconnect,
 };
+
+/// How often a part says that it is there, and how long a branch waits for its welcome.
+const BEAT: Duration = Duration::from_secs(5);
 
 impl Shard {
     /// Another part of a room says something.
@@ -64,7 +68,7 @@ impl Shard {
             true => Err(Refusal::Internal),
         });
         match key {
-            Ok(key) => self.contain_room(now, key, |core, room| room.welcome(core, from)),
+            Ok(key) => self.contain_room(now, key, |core, room| room.welcome(core, from, now)),
             Err(refusal) => {
                 let departure = match refusal {
                     Refusal::ShuttingDown => STOPPING,
@@ -109,7 +113,7 @@ impl Shard {
                     self.core.relay(to, from, Word::Answer(ticket, answer));
                 }
             }
-            (Some(_), Word::Faulty(track)) => self.expel_publisher(now, key, track),
+            (Some(_), Word::Faulty(track)) => self.expel_publisher(now, key, &track),
             (Some(link), word) => {
                 self.contain_room(now, key, |core, room| room.hear(core, link, word, now));
             }
@@ -117,12 +121,12 @@ impl Shard {
     }
 
     /// A track of ours, or one that we have passed on, can't be taken elsewhere.
-    fn expel_publisher(&mut self, now: Instant, key: RoomKey, track: TrackKey) {
+    fn expel_publisher(&mut self, now: Instant, key: RoomKey, named: &Named) {
         let room = &self.rooms[key.0 as usize];
-        let Some(track) = room.tracks.get(track.0 as usize) else {
+        let Some(track) = room.track_named(named) else {
             return;
         };
-        match track.publisher {
+        match room[track].publisher {
             Publisher::Here(slot) => {
                 let key = room.peer_key(slot);
                 self.contain(now, key, |core, room| room.leave(core, slot, FAULT, now));
@@ -147,6 +151,7 @@ impl Shard {
                 welcome: false,
                 waiting: Vec::new(),
             }),
+            beat: Some(now + BEAT),
             ..Spread::default()
         }));
         let hello = Parcel {
@@ -156,6 +161,7 @@ impl Shard {
         };
         self.core.relay_to(home, hello);
         self.insert_room(room);
+        self.rooms[key.0 as usize].arm_room(&mut self.core);
         Ok(key)
     }
 }
@@ -244,9 +250,41 @@ impl Room {
         }
     }
 
+    /// When the next sign of life is due.
+    pub fn beats_at(&self) -> Option<Instant> {
+        let spread = self.spread.as_ref()?;
+        let linked = spread.branch.is_some() || !spread.links.is_empty();
+        spread.beat.filter(|_| linked)
+    }
+
+    /// Whether the home of a branch has said nothing to its first word.
+    pub fn waits_in_vain(&self, now: Instant) -> bool {
+        let branch = self.spread.as_ref().and_then(|it| it.branch.as_ref());
+        let late = || self.beats_at().is_some_and(|at| at <= now);
+        branch.is_some_and(|branch| !branch.welcome) && late()
+    }
+
+    /// Says that this part is there, when it is time. One that isn't known any more learns of it
+    /// by the answer: what ended the link may not have got through.
+    pub fn beat(&mut self, core: &mut Core, now: Instant) {
+        if self.beats_at().is_none_or(|at| at > now) {
+            return;
+        }
+        if let Some(spread) = &mut self.spread {
+            spread.beat = Some(now + BEAT);
+        }
+        self.tell_others(core, None, || Word::Here);
+        // In a home without people nobody else does.
+        self.tell_all_demands(core, now);
+    }
+
     /// A branch begins: it is told who is there, and then what holds.
-    fn welcome(&mut self, core: &mut Core, from: Part) {
-        let link = self.spread.get_or_insert_default().link(from);
+    fn welcome(&mut self, core: &mut Core, from: Part, now: Instant) {
+        let spread = self.spread.get_or_insert_default();
+        let link = spread.link(from);
+        spread.beat.get_or_insert(now + BEAT);
+        // It is told of all connections with the next look at them.
+        spread.qualities = Known::default();
         let slots: Vec<_> = self.participants.iter().map(|(slot, _)| slot).collect();
         for slot in slots {
             let present = self.present(slot as u32);
@@ -258,9 +296,15 @@ impl Room {
                 self.tell(core, link, Word::Present(Box::new(present)));
             }
         }
+        for (_, sid, remote) in self.remote_sids() {
+            if let Some(quality) = remote.quality {
+                self.tell(core, link, Word::Quality(sid.clone(), quality));
+            }
+        }
         self.tell(core, link, Word::Charter(Box::new(self.charter())));
         // Somebody is about to come.
         self.empty_since = None;
+        self.arm_room(core);
     }
 
     /// A join waits if the branch hasn't been welcomed yet; it is given back if it can go on.
@@ -343,18 +387,24 @@ impl Room {
         for (_, track) in &mut self.tracks {
             track.forget_pulls(link);
         }
+        self.tell_all_demands(core, now);
         self.note_emptiness(core, now);
     }
 
     /// This part is gone; the others are told so.
     pub fn part_company(&mut self, core: &mut Core, departure: Departure) {
         self.refuse_waiting(core, Refusal::Internal);
+        let links = self.spread.iter().flat_map(|spread| &spread.links);
+        for link in links.map(|(link, _)| link as u32).collect::<Vec<_>>() {
+            self.give_up_asking(core, link);
+        }
         self.tell_others(core, None, || Word::Closed(departure, Refusal::Internal));
     }
 
     /// Takes in what a neighbour says of the room.
     fn hear(&mut self, core: &mut Core, link: u32, word: Word, now: Instant) {
         match word {
+            Word::Here => {}
             Word::Charter(charter) => self.take_charter(core, *charter, now),
             Word::Present(present) => self.take_present(core, link, *present, now),
             Word::Absent { info, reason } => self.take_absent(core, link, &info, reason, now),
@@ -362,9 +412,9 @@ impl Room {
             Word::Clock(place, moment, timestamp) => {
                 self.take_clock(core, (link, place), moment, timestamp);
             }
-            Word::Demand(track, wanted) => self.take_demand(core, (link, track), wanted, now),
+            Word::Demand(track, wanted) => self.take_demand(core, (link, &track), wanted, now),
             Word::KeyFrame(place) => self.take_key_frame(core, place, now),
-            Word::Subscribed(track) => self.take_subscribed(core, track),
+            Word::Subscribed(track) => self.take_subscribed(core, &track),
             Word::Quality(sid, quality) => self.take_quality(core, link, &sid, quality),
             Word::Speech(sid, end) => self.take_speech(core, link, &sid, end),
             Word::Data(channel, message) => self.take_data(core, link, channel, &message, now),

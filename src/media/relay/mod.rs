@@ -20,12 +20,14 @@
 //! but for media, which may be lost as on any path.
 //!
 //! `link.rs` makes and ends the links, `people.rs` mirrors participants and tracks, `passing.rs`
-//! hands packets on and what is wanted of them back, `asking.rs` answers questions together.
+//! hands packets on and what is wanted of them back, `asking.rs` answers questions together,
+//! `whose.rs` finds people wherever they are.
 
 mod asking;
 mod link;
 mod passing;
 mod people;
+mod whose;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -91,6 +93,8 @@ pub enum Word {
     },
     /// The part is gone, and why, for those who are in the other and those who wait to be.
     Closed(Departure, Refusal),
+    /// The part is there still. Who doesn't know it says so.
+    Here,
     /// What holds for the whole room, now or from now on.
     Charter(Box<Charter>),
     /// A participant as it looks now.
@@ -107,13 +111,13 @@ pub enum Word {
     /// An RTP timestamp of a stream and when it was made, on our clock.
     Clock(Place, Ntp, u32),
     /// The best layer anybody beyond the sender wants of each encoding of a video.
-    Demand(TrackKey, [Option<Quality>; ENCODINGS_MAX]),
+    Demand(Named, [Option<Quality>; ENCODINGS_MAX]),
     /// Somebody needs a key frame.
     KeyFrame(Place),
     /// A track has its first subscriber.
-    Subscribed(TrackKey),
+    Subscribed(Named),
     /// A track brings its subscribers down: its publisher has to go.
-    Faulty(TrackKey),
+    Faulty(Named),
     /// How a publisher's connection is; `None` when it is lost.
     Quality(ParticipantSid, Option<f32>),
     /// A participant speaks, or seems to, until then: simulated.
@@ -126,6 +130,15 @@ pub enum Word {
     Ask(Box<Question>),
     /// What it says to that.
     Answer(Ticket, Answer),
+}
+
+/// A track. Keys are used again, and what is said of one may be late.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Named {
+    /// Its place.
+    pub key: TrackKey,
+    /// Its id.
+    pub sid: TrackSid,
 }
 
 /// A stream of a track.
@@ -151,7 +164,7 @@ pub struct Burst {
     pub packets: Vec<Packet>,
 }
 
-/// What holds for a whole room; see the fields of [`super::room::Room`].
+/// What holds for a whole room.
 #[derive(Debug, Clone, PartialEq)]
 #[expect(missing_docs, reason = "as in the room")]
 pub struct Charter {
@@ -216,8 +229,10 @@ pub struct Spread {
     qualities: Known<ConnectionQuality>,
     /// Questions that all parts answer.
     gatherings: Vec<Gathering>,
-    /// When to look next after tracks of other parts.
-    due: Option<Instant>,
+    /// Where to go on looking after tracks of other parts.
+    cursor: usize,
+    /// When to say next that this part is there, and to look whether the home has said anything.
+    beat: Option<Instant>,
 }
 
 /// What is different in a branch.
@@ -302,10 +317,30 @@ impl Spread {
 }
 
 impl Parcel {
-    /// How many packets of media are in it: if they are lost on the way, that can be borne.
+    /// How many packets of media are in it.
     pub fn packets(&self) -> usize {
         self.word.packets()
     }
+
+    /// What its loss means: what clients can say as often as they like can be borne to be lost.
+    pub fn weight(&self) -> Weight {
+        match &self.word {
+            Word::Data(..) | Word::Distribute(_) => Weight::Data,
+            Word::Burst(_) | Word::Clock(..) | Word::Speech(..) => Weight::Media,
+            _ => Weight::State,
+        }
+    }
+}
+
+/// What becomes of a room if a parcel is lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Weight {
+    /// Its parts don't agree any more.
+    State,
+    /// Something is seen or heard worse for a moment.
+    Media,
+    /// A message is lost, as for one who doesn't keep up; each can be large.
+    Data,
 }
 
 impl Word {

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{Burst, Origin, Place, Pull, Word};
+use super::{Burst, Named, Origin, Place, Pull, Word};
 use crate::media::TrackKey;
 use crate::media::burst::StreamKey;
 use crate::media::dynacast::DELAY;
@@ -84,9 +84,18 @@ impl Room {
     }
 
     /// A publisher's report on a stream, for those who have it in other parts.
-    pub fn pass_clock(&self, core: &mut Core, key: StreamKey, moment: Ntp, timestamp: u32) {
+    pub fn pass_clock(&mut self, core: &mut Core, key: StreamKey, moment: Ntp, timestamp: u32) {
         if self.spread.is_none() {
             return;
+        }
+        // Clients may report as often as they like.
+        let now = core.now;
+        let lately = |at: Instant| now.saturating_duration_since(at) < TICK;
+        match self[key.encoding].stream(key.layer) {
+            Some(stream) if !stream.clock_passed.is_some_and(lately) => {
+                stream.clock_passed = Some(now);
+            }
+            _ => return,
         }
         let place = Place {
             track: key.encoding.track,
@@ -135,20 +144,41 @@ impl Room {
         for (wanted, encoding) in wanted.iter_mut().zip(encodings) {
             *wanted = encoding.dynacast.told();
         }
-        self.tell(core, origin.link, Word::Demand(origin.track, wanted));
+        let word = Word::Demand(self.named(origin), wanted);
+        self.tell(core, origin.link, word);
+    }
+
+    /// What the part a track comes from calls it.
+    fn named(&self, origin: Origin) -> Named {
+        let link = self
+            .spread
+            .as_ref()
+            .and_then(|it| it.links.get(origin.link as usize));
+        let ours = link.and_then(|link| link.tracks.get(&origin.track));
+        let sid = ours.map(|key| self[*key].info.sid.clone());
+        Named {
+            key: origin.track,
+            sid: sid.unwrap_or_else(|| "".into()),
+        }
+    }
+
+    /// The track of ours that is called so, if it is there still.
+    pub(super) fn track_named(&self, named: &Named) -> Option<TrackKey> {
+        let track = self.tracks.get(named.key.0 as usize)?;
+        (track.info.sid == named.sid).then_some(named.key)
     }
 
     pub(super) fn take_demand(
         &mut self,
         core: &mut Core,
-        (link, track): (u32, TrackKey),
+        (link, named): (u32, &Named),
         wanted: [Option<Quality>; ENCODINGS_MAX],
         now: Instant,
     ) {
-        // It may have ended meanwhile.
-        let Some(known) = self.tracks.get_mut(track.0 as usize) else {
+        let Some(track) = self.track_named(named) else {
             return;
         };
+        let known = &mut self[track];
         for (encoding, wanted) in known.encodings.iter_mut().zip(wanted) {
             encoding.pull(link, wanted, now);
         }
@@ -157,20 +187,21 @@ impl Room {
 
     /// Tells the part a track comes from that it has somebody.
     pub fn pass_subscribed(&self, core: &mut Core, origin: Origin) {
-        self.tell(core, origin.link, Word::Subscribed(origin.track));
+        let word = Word::Subscribed(self.named(origin));
+        self.tell(core, origin.link, word);
     }
 
     /// Tells the part a track comes from that it can't be taken.
     pub fn pass_fault(&self, core: &mut Core, origin: Origin) {
-        self.tell(core, origin.link, Word::Faulty(origin.track));
+        let word = Word::Faulty(self.named(origin));
+        self.tell(core, origin.link, word);
     }
 
-    pub(super) fn take_subscribed(&mut self, core: &mut Core, track: TrackKey) {
-        // It may have ended meanwhile.
-        let Some(known) = self.tracks.get_mut(track.0 as usize) else {
+    pub(super) fn take_subscribed(&mut self, core: &mut Core, named: &Named) {
+        let Some(track) = self.track_named(named) else {
             return;
         };
-        if !std::mem::replace(&mut known.subscribed_told, true) {
+        if !std::mem::replace(&mut self[track].subscribed_told, true) {
             self.say_subscribed(core, track);
         }
     }
@@ -207,19 +238,29 @@ impl Room {
         }
     }
 
-    /// The regular look at tracks of other parts, as at those of our own.
+    /// The regular look at tracks of other parts, as at those of our own: with each participant's
+    /// at some of them, so that it comes to all while it comes to everybody.
     pub fn tend_remotes(&mut self, core: &mut Core, now: Instant) {
-        let Some(spread) = &mut self.spread else {
-            return;
-        };
-        if spread.due.is_some_and(|due| now < due) {
-            return;
+        let places = self.tracks.capacity();
+        let turn = 1 + places / self.participants.len().max(1);
+        for _ in 0..turn {
+            let Some(spread) = &mut self.spread else {
+                return;
+            };
+            spread.cursor = (spread.cursor + 1) % places.max(1);
+            let at = spread.cursor;
+            let track = self.tracks.get(at);
+            if track.is_some_and(|track| track.publisher.origin().is_some()) {
+                self.tend(core, TrackKey(at as u32), now);
+            }
         }
-        spread.due = Some(now + TICK);
-        let published = spread.remotes.iter();
-        let published = published.flat_map(|(_, remote)| remote.published.iter().copied());
-        for key in published.collect::<Vec<_>>() {
-            self.tend(core, key, now);
+    }
+
+    /// Somebody who wanted more is gone, and no participant looks after that.
+    pub(super) fn tell_all_demands(&mut self, core: &mut Core, now: Instant) {
+        let all = self.tracks.iter().map(|(key, _)| TrackKey(key as u32));
+        for key in all.collect::<Vec<_>>() {
+            self.tell_demand(core, key, now);
         }
     }
 }

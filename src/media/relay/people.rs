@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{EncodingShape, Origin, Present, REMOTE, Remote, Shape, Word};
-use crate::ids::{Identity, ParticipantSid, WorkerId};
+use super::{EncodingShape, Origin, Present, Remote, Shape, Spread, Word};
+use crate::ids::ParticipantSid;
 use crate::media::TrackKey;
 use crate::media::data::{Channel, Envelope};
 use crate::media::dynacast::Dynacast;
@@ -12,7 +12,6 @@ use crate::media::encoding::{Encoding, EncodingKey};
 use crate::media::message::{
     ConnectionQuality, Departure, LeaveAction, LeaveReason, Notice, ParticipantInfo, TrackInfo,
 };
-use crate::media::restriction::Allowances;
 use crate::media::room::Room;
 use crate::media::shard::Core;
 use crate::media::simulation::Simulated;
@@ -170,7 +169,7 @@ impl Room {
         };
         let key = spread.remotes.insert(remote) as u32;
         spread.by_sid.insert(info.sid.clone(), key);
-        spread.by_identity.insert(info.identity.clone(), key);
+        spread.lead_to(key);
         self.yield_to(core, info, now);
         (key, false)
     }
@@ -325,7 +324,11 @@ impl Room {
     /// Tells everybody here how somebody of another part looks now.
     fn tell_all(&self, core: &mut Core, info: &Arc<ParticipantInfo>) {
         for (_, participant) in &self.participants {
-            core.notify(participant.session, Notice::Participant(Arc::clone(info)));
+            // One of two stays of an identity is about to end, and a client would take news of the
+            // other for its own.
+            if participant.identity != info.identity {
+                core.notify(participant.session, Notice::Participant(Arc::clone(info)));
+            }
         }
     }
 
@@ -369,8 +372,14 @@ impl Room {
         let spread = self.spread.as_mut()?;
         let gone = spread.remotes.remove(key as usize);
         spread.by_sid.remove(sid);
-        if spread.by_identity.get(&gone.info.identity) == Some(&key) {
-            spread.by_identity.remove(&gone.info.identity);
+        let identity = &gone.info.identity;
+        if spread.by_identity.get(identity) == Some(&key) {
+            spread.by_identity.remove(identity);
+            let all = spread.remotes.iter();
+            let same = all.filter(|(_, remote)| remote.info.identity == *identity);
+            for key in same.map(|(key, _)| key as u32).collect::<Vec<_>>() {
+                spread.lead_to(key);
+            }
         }
         Some(())
     }
@@ -483,70 +492,17 @@ impl Room {
             self.tell_others(core, None, || Word::Quality(sid.clone(), score));
         }
     }
+}
 
-    /// Numbers and ids of those in other parts, ascending.
-    pub fn remote_sids(&self) -> impl Iterator<Item = (u32, &ParticipantSid, &Remote)> {
-        let remotes = self.spread.iter().flat_map(|spread| &spread.remotes);
-        remotes.map(|(key, remote)| (REMOTE + key as u32, &remote.info.sid, remote))
-    }
-
-    /// Tracks of whom that number means.
-    pub fn published_by(&self, number: u32) -> &[TrackKey] {
-        match number.checked_sub(REMOTE) {
-            None => &self.participants[number as usize].published,
-            Some(key) => {
-                let remotes = self.spread.as_ref().map(|spread| &spread.remotes);
-                let remote = remotes.and_then(|remotes| remotes.get(key as usize));
-                remote.map_or(&[], |remote| &remote.published)
-            }
-        }
-    }
-
-    /// Which worker has the participant of this identity.
-    pub fn worker_of(&self, core: &Core, identity: &Identity) -> Option<WorkerId> {
-        if self.by_identity.contains_key(identity) {
-            return Some(core.config.worker);
-        }
-        let spread = self.spread.as_ref()?;
-        let link = spread.links.get(spread.find(identity)?.link as usize)?;
-        Some(link.part.worker)
-    }
-
-    /// Somebody of another part, by its number among them.
-    fn remote(&self, origin: Origin) -> Option<&Remote> {
-        self.spread.as_ref()?.remotes.get(origin.remote as usize)
-    }
-
-    /// Whose track that is, as others see it.
-    pub fn publisher_of(&self, key: TrackKey) -> Option<Arc<ParticipantInfo>> {
-        match self[key].publisher {
-            Publisher::Here(slot) => Some(self.info_of(slot)),
-            Publisher::There(origin) => self.remote(origin).map(|it| Arc::clone(&it.info)),
-        }
-    }
-
-    /// Who may have a track, and the stay of its publisher.
-    pub fn terms_of(&self, key: TrackKey) -> Option<(&ParticipantSid, Option<&Allowances>)> {
-        Some(match self[key].publisher {
-            Publisher::Here(slot) => {
-                let publisher = &self.participants[slot as usize];
-                (&publisher.sid, publisher.allowances.as_deref())
-            }
-            Publisher::There(origin) => {
-                let publisher = self.remote(origin)?;
-                (&publisher.info.sid, publisher.allowances.as_deref())
-            }
-        })
-    }
-
-    /// Whether the publisher of a track is hidden.
-    pub fn is_hidden(&self, key: TrackKey) -> bool {
-        match self[key].publisher {
-            Publisher::Here(slot) => self.participants[slot as usize].permissions.hidden,
-            Publisher::There(origin) => {
-                let publisher = self.remote(origin);
-                publisher.is_none_or(|it| it.info.permissions.hidden)
-            }
+impl Spread {
+    /// The identity leads to this stay from now on, unless it leads to a later one.
+    fn lead_to(&mut self, key: u32) {
+        let since = |remote: &Remote| (remote.info.joined_at_ms, remote.info.sid.clone());
+        let remote = &self.remotes[key as usize];
+        let holder = self.by_identity.get(&remote.info.identity);
+        let holder = holder.and_then(|holder| self.remotes.get(*holder as usize));
+        if holder.is_none_or(|holder| since(holder) < since(remote)) {
+            self.by_identity.insert(remote.info.identity.clone(), key);
         }
     }
 }

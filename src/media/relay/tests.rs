@@ -5,6 +5,7 @@ use std::time::Instant;
 use super::{Burst, Part, Place, Word};
 use crate::ids::WorkerId;
 use crate::media::codec::{Codec, Format, Frame};
+use crate::media::data::Channel;
 use crate::media::packet::{Layer, Packet};
 use crate::media::{RoomKey, TrackKey};
 
@@ -44,4 +45,9 @@ pub fn burst(packets: u64) -> Word {
         ssrc: 1,
         packets: (0..packets).map(packet).collect(),
     })
+}
+
+/// A short data message.
+pub fn mail() -> Word {
+    Word::Data(Channel::Reliable, [0; 4].into())
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use super::call::{Call, LOCAL, Who};
 use super::track::Medium;
 use crate::media::burst::HOLD;
+use crate::media::counters::Dropped;
 use crate::media::demux::Class;
 use crate::media::message::{Kind, Request};
 use crate::media::{Input, Output};
@@ -116,4 +117,14 @@ fn what_waits_of_a_track_that_ends_is_gone_with_it() {
     call.ask(publisher, Request::Leave);
     call.shard.handle(now + HOLD, Input::Timeout);
     assert!(leaving(&mut call, viewer).0.is_empty());
+}
+
+#[test]
+fn what_waits_of_a_track_that_ends_is_counted() {
+    let (mut call, publisher, _) = two(Medium::camera("camera"));
+    let packets = frame(&mut call, publisher, Kind::Video);
+    let now = call.now;
+    put(&mut call, publisher, now, &packets[0]);
+    call.ask(publisher, Request::Leave);
+    assert_eq!(call.counters().dropped[Dropped::TrackUnknown as usize], 1);
 }

@@ -1,7 +1,7 @@
 //! A room on several workers. That people don't notice is shown by all other stories, which are run
 //! on several as well; here is what only such rooms have.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use super::call::{Call, Who};
@@ -186,6 +186,129 @@ fn one_identity_at_two_places_at_once_stays_at_one() {
 }
 
 #[test]
+fn of_two_stays_in_branches_the_home_knows_the_one_that_stays() {
+    for seed in 0..20 {
+        let mut call = Call::on(3, |_| {});
+        call.random = fastrand::Rng::with_seed(seed);
+        for who in ["anna", "bert", "carl", "dora"] {
+            call.enter(who);
+        }
+        call.post.delay = 6;
+        let twins = [call.join_as("zoe", |_| {}), call.join_as("zoe", |_| {})];
+        call.run(500);
+        call.post.delay = 0;
+        let stays = twins.map(|who| call[who].departure().is_none());
+        let worker = match stays {
+            [true, false] => 1,
+            [false, true] => 2,
+            both => panic!("{both:?}"),
+        };
+        let located = ask(&mut call, RoomRequest::Locate("zoe".into()));
+        assert_eq!(located, Ok(Fact::Worker(WorkerId(worker))), "seed {seed}");
+    }
+}
+
+#[test]
+fn who_comes_back_to_a_full_room_takes_its_own_place_in_any_part() {
+    let mut call = Call::on(2, |limits| limits.participants_per_room = 3);
+    let [anna, _, _] = ["anna", "bert", "carl"].map(|who| call.enter(who));
+    let again = call.join_as("anna", |_| {});
+    call.run(100);
+    let evicted = Some(LeaveReason::DuplicateIdentity);
+    assert_eq!(
+        (call[anna].departure(), call[again].departure()),
+        (evicted, None)
+    );
+    let others = call[again].notices.iter().find_map(|notice| match notice {
+        Notice::Joined(joined) => Some(joined.others.len()),
+        _ => None,
+    });
+    assert_eq!(others, Some(2), "its former stay is none of the others");
+    let full = Notice::Refused(message::Refusal::RoomFull);
+    let fourth = call.join_as("dora", |_| {});
+    call.run(100);
+    assert!(call[fourth].notices.contains(&full));
+}
+
+#[test]
+fn a_branch_that_is_not_welcomed_gives_up() {
+    let mut call = Call::on(2, |_| {});
+    call.enter("anna");
+    call.post.blocked = Some((0, 1));
+    let bert = call.join_as("bert", |_| {});
+    call.run(6000);
+    let refused = Notice::Refused(message::Refusal::Internal);
+    assert!(call[bert].notices.contains(&refused));
+    assert_eq!(call.counters().branches, 0);
+    call.post.blocked = None;
+    call.enter("carl");
+    let again = call.enter("bert");
+    assert_eq!(call[again].departure(), None);
+}
+
+#[test]
+fn a_home_learns_late_of_a_branch_that_could_not_say_goodbye() {
+    let (mut call, [_, bert, carl, dora]) = people(2);
+    call.post.blocked = Some((1, 0));
+    for who in [bert, dora] {
+        call.ask(who, Request::Leave);
+    }
+    call.run(500);
+    call.post.blocked = None;
+    call.run(5500);
+    let gone = call[carl]
+        .notices
+        .iter()
+        .filter(|notice| matches!(notice, Notice::Participant(info) if info.left.is_some()));
+    assert_eq!(gone.count(), 2);
+    assert!(!call.shard.rooms.iter().any(|(_, room)| room.has_branches()));
+}
+
+#[test]
+fn what_nobody_wants_any_more_is_not_sent_through_an_empty_home() {
+    let (mut call, [anna, bert, carl, _]) = {
+        let mut call = Call::on(3, |_| {});
+        let people = ["anna", "bert", "carl", "dora"].map(|who| call.enter(who));
+        (call, people)
+    };
+    let camera = call.publish(bert, Medium::simulcast("camera"));
+    call.run(2000);
+    for who in [anna, Who(3)] {
+        call.ask(who, Request::Leave);
+    }
+    call.run(500);
+    assert!(!call[carl].received_of(&camera).is_empty());
+    call.ask(carl, Request::Leave);
+    call.run(12_000);
+    let mut demands = call[bert]
+        .notices
+        .iter()
+        .rev()
+        .filter_map(|notice| match notice {
+            Notice::Demand { codecs, .. } => Some(codecs[0].1),
+            _ => None,
+        });
+    assert_eq!(demands.next(), Some(None));
+}
+
+#[test]
+fn who_comes_to_a_new_part_is_told_of_connections_that_stay_as_they_are() {
+    let mut call = Call::on(3, |_| {});
+    let anna = call.enter("anna");
+    call.enter("bert");
+    call.publish(anna, Medium::microphone("microphone"));
+    call.run(12_000);
+    let carl = call.enter("carl");
+    call.run(12_000);
+    let told = call[carl].notices.iter().filter_map(|notice| match notice {
+        Notice::Qualities(updates) => Some(updates),
+        _ => None,
+    });
+    let about: HashSet<_> = told.flatten().map(|it| it.participant.as_str()).collect();
+    assert_eq!(about.len(), 2, "its own and anna's");
+}
+
+#[test]
 fn media_that_is_lost_between_parts_comes_again() {
     let (mut call, [anna, bert, carl, _]) = people(2);
     let camera = call.publish(anna, Medium::camera("camera"));
@@ -342,6 +465,27 @@ fn a_branch_that_ends_while_it_is_asked_has_no_answer() {
         call.run(500);
     }
     assert_eq!(call.answers.len(), before + 2, "{:?}", call.answers);
+    // Nor does one whose home ends meanwhile.
+    let (mut call, _) = people(2);
+    call.post.delay = 4;
+    for (number, request) in [
+        RoomRequest::Participant("bert".into()),
+        RoomRequest::Measure,
+        RoomRequest::Delete,
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let question = Question {
+            ticket: Ticket(number as u64),
+            room: "room".into(),
+            request,
+        };
+        let command = Command::Ask(Box::new(question));
+        call.shard.handle(call.now, Input::Command(command));
+    }
+    call.run(500);
+    assert_eq!(call.answers.len(), 3, "{:?}", call.answers);
 }
 
 #[test]
