@@ -21,26 +21,37 @@ pub struct Daemon {
 /// The first of three ports in a row that are free: below those of outgoing connections, and at
 /// another place in each test.
 pub fn free_ports(start: u16) -> u16 {
+    free_row(start, 3)
+}
+
+/// The same for so many in a row.
+fn free_row(start: u16, count: u16) -> u16 {
     let all = |port: &u16| {
-        let bound = (*port..*port + 3).map(|port| {
+        let bound = (*port..*port + count).map(|port| {
             let tcp = TcpListener::bind(("127.0.0.1", port));
             tcp.and_then(|_| UdpSocket::bind(("127.0.0.1", port)))
         });
         bound.into_iter().all(|bound| bound.is_ok())
     };
-    let found = (start..start + 900).step_by(3).find(all);
-    found.expect("three free ports")
+    let found = (start..start + 900).step_by(count.into()).find(all);
+    found.expect("free ports in a row")
 }
 
 impl Daemon {
     pub fn start(first_port: u16) -> Self {
-        let port = free_ports(first_port);
+        Self::of(1, first_port)
+    }
+
+    /// One with so many workers, to which as many may come from here as want to.
+    pub fn of(workers: u16, first_port: u16) -> Self {
+        let port = free_row(first_port, 2 + workers);
         let process = Command::new(STELLWERK)
-            .args(["serve", "--dev", "--workers", "1"])
+            .args(["serve", "--dev", "--workers", &workers.to_string()])
             .args(["--http", &format!("127.0.0.1:{port}")])
             .args(["--metrics", &format!("127.0.0.1:{}", port + 1)])
             .args(["--media-port", &(port + 2).to_string()])
             .env_clear()
+            .env("STELLWERK_HTTP_CONNECTIONS_PER_ADDRESS", "0")
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
