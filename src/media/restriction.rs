@@ -94,7 +94,10 @@ impl Room {
         let participant = &mut self.participants[slot as usize];
         participant.allowances = allowances.map(Allowances::new).map(Arc::new);
         let published = participant.published.clone();
-        self.pass_present(core, slot);
+        if self.spread.is_some() {
+            // With other news of it: a client may change its mind as often as it likes.
+            self.changed_soon(core, slot, now);
+        }
         self.enforce(core, Some(slot), &published, now);
     }
 

@@ -309,6 +309,30 @@ fn who_comes_to_a_new_part_is_told_of_connections_that_stay_as_they_are() {
 }
 
 #[test]
+fn what_a_client_says_without_end_is_told_elsewhere_a_few_times_a_second() {
+    let (mut call, [anna, bert, ..]) = people(2);
+    let camera = call.publish(anna, Medium::simulcast("camera"));
+    call.run(1000);
+    call.post.words.clear();
+    for turn in 0..200 {
+        let allowed = (turn % 2 == 0).then(Vec::new);
+        call.ask(anna, Request::Restrict(allowed));
+        let track = camera.clone();
+        let muted = turn % 2 == 0;
+        call.ask(anna, Request::Mute { track, muted });
+        call.want(bert, &camera, |it| {
+            it.quality = [Quality::Low, Quality::High][turn % 2];
+        });
+        call.run(5);
+    }
+    let said = |word: &str| call.post.words.iter().filter(|it| *it == word).count();
+    for word in ["Present", "Demand", "KeyFrame", "Clock"] {
+        assert!(said(word) <= 12, "{word}: {}", said(word));
+    }
+    assert!(said("Present") >= 4, "but it is told");
+}
+
+#[test]
 fn media_that_is_lost_between_parts_comes_again() {
     let (mut call, [anna, bert, carl, _]) = people(2);
     let camera = call.publish(anna, Medium::camera("camera"));
