@@ -22,7 +22,7 @@ use std::fmt::Write as _;
 #[path = "../tests/daemon/mod.rs"]
 mod daemon;
 
-use daemon::{Daemon, said};
+use daemon::{Daemon, on, said};
 use serde_json::Value;
 
 /// One curve: what lies along it, and at each point how many workers there are, and whom the load
@@ -190,17 +190,6 @@ fn row(of: &Measured) -> String {
         of.first[1],
         of.megabytes
     )
-}
-
-/// Does something on the first core or the last one. What it starts stays there.
-fn on<T: Send>(side: usize, work: impl FnOnce() -> T + Send) -> T {
-    let cores = core_affinity::get_core_ids().unwrap_or_default();
-    let core = [cores.first(), cores.last()][side].copied();
-    let thread = || {
-        core.map(core_affinity::set_for_current);
-        work()
-    };
-    std::thread::scope(|scope| scope.spawn(thread).join()).expect("it does not panic")
 }
 
 /// Of a drawing, in pixels.

@@ -22,7 +22,7 @@ use std::process::Command;
 #[path = "../tests/daemon/mod.rs"]
 mod daemon;
 
-use daemon::{Daemon, STELLWERK, said};
+use daemon::{Daemon, STELLWERK, on, said};
 use serde_json::Value;
 
 /// Shapes, and how long the daemon needs until all pictures are in their best layer.
@@ -109,17 +109,6 @@ fn measure(preset: &str, pacing: &str, warmup: &str, repeats: usize) {
         show(ratio),
         show(delay)
     );
-}
-
-/// Does something on the first core or the last one. What it starts stays there.
-fn on<T: Send>(side: usize, work: impl FnOnce() -> T + Send) -> T {
-    let cores = core_affinity::get_core_ids().unwrap_or_default();
-    let core = [cores.first(), cores.last()][side].copied();
-    let thread = || {
-        core.map(core_affinity::set_for_current);
-        work()
-    };
-    std::thread::scope(|scope| scope.spawn(thread).join()).expect("it does not panic")
 }
 
 /// The report, if it says what it should: all joined, nothing lost, nobody at less than 30 frames

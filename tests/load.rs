@@ -4,6 +4,7 @@
     reason = "a test of two processes waits for them by the clock"
 )]
 
+#[allow(dead_code, reason = "shared with benches, which choose their cores")]
 mod daemon;
 
 use std::process::{Command, Stdio};

@@ -98,3 +98,14 @@ pub fn said(output: &Output) -> (Value, String) {
     let report = serde_json::from_slice(&output.stdout).unwrap_or_default();
     (report, String::from_utf8_lossy(&output.stderr).into_owned())
 }
+
+/// Does something on the first core or the last one. What it starts stays there.
+pub fn on<T: Send>(side: usize, work: impl FnOnce() -> T + Send) -> T {
+    let cores = core_affinity::get_core_ids().unwrap_or_default();
+    let core = [cores.first(), cores.last()][side].copied();
+    let thread = || {
+        core.map(core_affinity::set_for_current);
+        work()
+    };
+    std::thread::scope(|scope| scope.spawn(thread).join()).expect("it does not panic")
+}
