@@ -184,7 +184,7 @@ impl Room {
                 Err(RoomRefusal::DataTooLong)
             }
             RoomRequest::SendData(data) => {
-                self.pass_data(core, &data);
+                self.pass_distribute(core, &data);
                 self.distribute(core, &data, now);
                 Ok(Fact::Done)
             }

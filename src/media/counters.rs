@@ -63,7 +63,7 @@ pub enum Dropped {
     NoSocket,
     /// Too much waits for a connection over TCP, or it is gone.
     TcpQueueFull,
-    /// A worker doesn't keep up with what others hand it for subscribers of a room.
+    /// A worker doesn't keep up with what others hand it for its people of a room.
     RelayFull,
     /// A peer that already ended.
     PeerGone,

@@ -19,8 +19,8 @@ impl Room {
     /// All tracks and legs.
     pub fn facts(&mut self, now: Instant) -> RoomFacts {
         let tracks = self.tracks.iter().filter_map(|(key, track)| {
-            let publisher = self.publisher_of(TrackKey(key as u32))?;
-            Some(track.facts(publisher.identity.clone(), now))
+            let publisher = self.identity_of(TrackKey(key as u32))?;
+            Some(track.facts(publisher.clone(), now))
         });
         let tracks = tracks.collect();
         let legs = self.participants.iter_mut();

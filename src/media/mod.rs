@@ -160,7 +160,7 @@ pub enum Input<'a> {
     Closed(Pair),
     /// Another shard has something for a room.
     Parcel(Parcel),
-    /// A parcel, other than of media, that can't be handed over.
+    /// A parcel that can't be handed over, and must not be lost ([`relay::Weight::State`]).
     Unsaid(Parcel),
     /// Time has passed; due when a deadline from [`Output::Timeout`] is reached.
     Timeout,
@@ -185,7 +185,7 @@ pub enum Output<'a> {
     Reached(Pair),
     /// That pair is no participant's any more.
     Forgotten(Pair),
-    /// For the shard of that worker; in order, and what is no media without loss.
+    /// For the shard of that worker, in order. [`relay::Weight`] says which may be lost.
     Relay(WorkerId, Parcel),
     /// Nothing more now; call [`Shard::handle`] with [`Input::Timeout`] at this time, if any.
     Timeout(Option<Instant>),

@@ -64,7 +64,7 @@ impl Room {
 
     /// Subscribes `slot` to `track` if it may and wants to and hasn't yet.
     fn subscribe(&mut self, core: &mut Core, slot: u32, key: TrackKey, now: Instant) -> bool {
-        let own = self.is_of(key, &self.participants[slot as usize].identity);
+        let own = self.identity_of(key) == Some(&self.participants[slot as usize].identity);
         // A client can't place a track of somebody it was never told of.
         if own || self.is_hidden(key) || !self.admits(core, slot, key) {
             return false;

@@ -134,7 +134,7 @@ impl Room {
         core.counters.data_bytes_in += bytes.len() as u64;
         match self.stamp(core, slot, channel, bytes, now) {
             Ok((message, envelope)) => {
-                self.pass_mail(core, channel, &message);
+                self.pass_data(core, channel, &message);
                 self.deliver(core, Some(slot), channel, (&message, &envelope), now);
             }
             Err(reason) => core.counters.drop(reason),

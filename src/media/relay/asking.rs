@@ -104,7 +104,7 @@ impl Room {
     }
 
     /// Hands a data message from outside to the other parts.
-    pub fn pass_data(&self, core: &mut Core, data: &Data) {
+    pub fn pass_distribute(&self, core: &mut Core, data: &Data) {
         self.tell_others(core, None, || Word::Distribute(Box::new(data.clone())));
     }
 

@@ -42,7 +42,10 @@ impl Shard {
         let Some(room) = self.part_mut(from) else {
             return;
         };
-        tracing::error!(room = ?room.sid, "a worker takes nothing from another: link given up");
+        tracing::error!(
+            room = ?room.sid,
+            "a worker takes nothing from another: its people of this room have to join anew"
+        );
         match &parcel.to {
             Recipient::Part(to) if !room.is_branch() => {
                 let to = *to;

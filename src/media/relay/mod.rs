@@ -16,8 +16,9 @@
 //! A participant lives in the part its client is connected to, as in any room. The other parts know
 //! it as a [`Remote`] with tracks, to which their own subscribe as to any; so layers, rewriting,
 //! repairs and estimates are where the subscriber is, and only what they want together goes back.
-//! Parts may be in different threads: what goes between them are values, in order and without loss,
-//! but for media, which may be lost as on any path.
+//! Parts may be in different threads: what goes between them are values, in order. A part that
+//! doesn't keep up loses media and data messages; if it can't be told of people and tracks, the
+//! link ends.
 //!
 //! `link.rs` makes and ends the links, `people.rs` mirrors participants and tracks, `passing.rs`
 //! hands packets on and what is wanted of them back, `asking.rs` answers questions together,
@@ -325,7 +326,8 @@ impl Parcel {
     /// What its loss means: what clients can say as often as they like can be borne to be lost.
     pub fn weight(&self) -> Weight {
         match &self.word {
-            Word::Data(..) | Word::Distribute(_) => Weight::Data,
+            Word::Data(_, message) => Weight::Data(message.len()),
+            Word::Distribute(data) => Weight::Data(data.message.len()),
             Word::Burst(_) | Word::Clock(..) | Word::Speech(..) => Weight::Media,
             _ => Weight::State,
         }
@@ -339,8 +341,8 @@ pub enum Weight {
     State,
     /// Something is seen or heard worse for a moment.
     Media,
-    /// A message is lost, as for one who doesn't keep up; each can be large.
-    Data,
+    /// A message of so many bytes is lost, as for one who doesn't keep up.
+    Data(usize),
 }
 
 impl Word {

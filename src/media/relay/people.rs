@@ -87,7 +87,7 @@ impl Room {
     }
 
     /// Tells the other parts of a data message.
-    pub fn pass_mail(&self, core: &mut Core, channel: Channel, message: &Arc<[u8]>) {
+    pub fn pass_data(&self, core: &mut Core, channel: Channel, message: &Arc<[u8]>) {
         self.tell_others(core, None, || Word::Data(channel, Arc::clone(message)));
     }
 

@@ -47,7 +47,7 @@ pub fn burst(packets: u64) -> Word {
     })
 }
 
-/// A short data message.
-pub fn mail() -> Word {
-    Word::Data(Channel::Reliable, [0; 4].into())
+/// A data message of so many bytes.
+pub fn mail(bytes: usize) -> Word {
+    Word::Data(Channel::Reliable, vec![0; bytes].into())
 }

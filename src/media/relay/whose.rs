@@ -1,11 +1,8 @@
 //! Whose a track is, and where somebody is, whichever part of the room that may be.
 
-use std::sync::Arc;
-
 use super::{Origin, REMOTE, Remote};
 use crate::ids::{Identity, ParticipantSid, WorkerId};
 use crate::media::TrackKey;
-use crate::media::message::ParticipantInfo;
 use crate::media::restriction::Allowances;
 use crate::media::room::Room;
 use crate::media::shard::Core;
@@ -45,11 +42,11 @@ impl Room {
         self.spread.as_ref()?.remotes.get(origin.remote as usize)
     }
 
-    /// Whose track that is, as others see it.
-    pub fn publisher_of(&self, key: TrackKey) -> Option<Arc<ParticipantInfo>> {
+    /// Whose track that is.
+    pub fn identity_of(&self, key: TrackKey) -> Option<&Identity> {
         match self[key].publisher {
-            Publisher::Here(slot) => Some(self.info_of(slot)),
-            Publisher::There(origin) => self.remote(origin).map(|it| Arc::clone(&it.info)),
+            Publisher::Here(slot) => Some(&self.participants[slot as usize].identity),
+            Publisher::There(origin) => self.remote(origin).map(|it| &it.info.identity),
         }
     }
 
@@ -65,17 +62,6 @@ impl Room {
                 (&publisher.info.sid, publisher.allowances.as_deref())
             }
         })
-    }
-
-    /// Whether a track is of this identity.
-    pub fn is_of(&self, key: TrackKey, identity: &Identity) -> bool {
-        match self[key].publisher {
-            Publisher::Here(slot) => self.participants[slot as usize].identity == *identity,
-            Publisher::There(origin) => {
-                let publisher = self.remote(origin);
-                publisher.is_some_and(|it| it.info.identity == *identity)
-            }
-        }
     }
 
     /// Whether the publisher of a track is hidden.

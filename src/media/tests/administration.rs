@@ -3,14 +3,12 @@
 use std::time::Duration;
 
 use super::call::{Call, Who};
-use crate::media::Input;
 use crate::media::message::administration::{
-    Answer, Event, Fact, Happened, Profile, ProfileRefusal, Question, RoomOptions, RoomRefusal,
-    RoomRequest, Ticket,
+    Answer, Event, Fact, Happened, Profile, ProfileRefusal, RoomOptions, RoomRefusal, RoomRequest,
 };
 use crate::media::message::facts::RoomFacts;
 use crate::media::message::{
-    Command, LeaveReason, Notice, ParticipantState, Quality, Request, TrackSettings,
+    LeaveReason, Notice, ParticipantState, Quality, Request, TrackSettings,
 };
 
 use super::track::Medium;
@@ -18,14 +16,7 @@ use super::track::Medium;
 impl Call {
     /// Asks the room of all tests.
     fn ask_room(&mut self, request: RoomRequest) -> Answer {
-        let ticket = Ticket(self.answers.len() as u64);
-        let question = Question {
-            ticket,
-            room: "room".into(),
-            request,
-        };
-        let command = Command::Ask(Box::new(question));
-        self.shard.handle(self.now, Input::Command(command));
+        let ticket = self.question(request);
         self.step();
         let (answered, answer) = self.answers.last().expect("an answer at once");
         assert_eq!(*answered, ticket);

@@ -12,12 +12,12 @@ use super::track::Medium;
 use crate::ids::{RoomName, SessionKey, TrackSid, WorkerId};
 use crate::media::counters::Counters;
 use crate::media::demux::Class;
-use crate::media::message::administration::{Answer, Event, Ticket};
+use crate::media::message::administration::{Answer, Event, Question, RoomRequest, Ticket};
 use crate::media::message::{
     ClientInfo, Codec, Command, Join, Kind, Notice, Permissions, Quality, Request, Resume,
     SignalEnd, TrackSettings,
 };
-use crate::media::relay::Parcel;
+use crate::media::relay::{Parcel, Weight};
 use crate::media::{Input, Limits, Output, Shard, ShardConfig};
 
 /// Time moves in such steps; a datagram takes one.
@@ -61,6 +61,7 @@ pub struct Call {
     pub random: fastrand::Rng,
     /// How parcels travel between shards; see [`Post`].
     pub post: Post,
+    questions: u64,
     /// Sessions that others took the place of.
     former: Vec<SessionKey>,
     steps: u32,
@@ -175,6 +176,7 @@ impl Call {
             kept: Vec::new(),
             random: fastrand::Rng::with_seed(7),
             post: Post::default(),
+            questions: 0,
             former: Vec::new(),
             steps: 0,
             down: Vec::new(),
@@ -242,6 +244,20 @@ impl Call {
         self[who].publish(medium);
         self.run(100);
         self[who].published(&cid).expect("the track is published")
+    }
+
+    /// Somebody outside asks the room of all tests something.
+    pub fn question(&mut self, request: RoomRequest) -> Ticket {
+        self.questions += 1;
+        let ticket = Ticket(self.questions);
+        let question = Question {
+            ticket,
+            room: "room".into(),
+            request,
+        };
+        let command = Command::Ask(Box::new(question));
+        self.shard.handle(self.now, Input::Command(command));
+        ticket
     }
 
     /// A request of a client.
@@ -453,7 +469,7 @@ impl Call {
     fn send_parcel(&mut self, way: (usize, usize), parcel: Parcel) {
         let now = self.now;
         if self.post.blocked == Some(way) {
-            if parcel.packets() == 0 {
+            if parcel.weight() == Weight::State {
                 self.shard_mut(way.0).handle(now, Input::Unsaid(parcel));
             }
             return;

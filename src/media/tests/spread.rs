@@ -10,11 +10,9 @@ use super::fault::{self, Point};
 use super::track::Medium;
 use crate::ids::WorkerId;
 use crate::media::Shard;
-use crate::media::message::administration::{
-    Answer, Fact, Question, RoomOptions, RoomRefusal, RoomRequest, Ticket,
-};
-use crate::media::message::{Command, LeaveReason, Notice, Quality, Request};
-use crate::media::{Input, message};
+use crate::media::message;
+use crate::media::message::administration::{Answer, Fact, RoomOptions, RoomRefusal, RoomRequest};
+use crate::media::message::{LeaveReason, Notice, Quality, Request};
 
 /// Anna and Carl are at home, Bert and Dora in the branch.
 fn people(workers: u16) -> (Call, [Who; 4]) {
@@ -24,14 +22,7 @@ fn people(workers: u16) -> (Call, [Who; 4]) {
 }
 
 fn ask(call: &mut Call, request: RoomRequest) -> Answer {
-    let ticket = Ticket(call.answers.len() as u64);
-    let question = Question {
-        ticket,
-        room: "room".into(),
-        request,
-    };
-    let command = Command::Ask(Box::new(question));
-    call.shard.handle(call.now, Input::Command(command));
+    let ticket = call.question(request);
     call.run(200);
     let answer = call.answers.iter().find(|(asked, _)| *asked == ticket);
     answer.expect("one answer").1.clone()
@@ -476,13 +467,7 @@ fn a_branch_that_ends_while_it_is_asked_has_no_answer() {
         RoomRequest::Participant("bert".into()),
         RoomRequest::Measure,
     ] {
-        let question = Question {
-            ticket: Ticket(call.answers.len() as u64),
-            room: "room".into(),
-            request,
-        };
-        let command = Command::Ask(Box::new(question));
-        call.shard.handle(call.now, Input::Command(command));
+        call.question(request);
         for who in [bert, Who(3)] {
             call.ask(who, Request::Leave);
         }
@@ -492,21 +477,12 @@ fn a_branch_that_ends_while_it_is_asked_has_no_answer() {
     // Nor does one whose home ends meanwhile.
     let (mut call, _) = people(2);
     call.post.delay = 4;
-    for (number, request) in [
+    for request in [
         RoomRequest::Participant("bert".into()),
         RoomRequest::Measure,
         RoomRequest::Delete,
-    ]
-    .into_iter()
-    .enumerate()
-    {
-        let question = Question {
-            ticket: Ticket(number as u64),
-            room: "room".into(),
-            request,
-        };
-        let command = Command::Ask(Box::new(question));
-        call.shard.handle(call.now, Input::Command(command));
+    ] {
+        call.question(request);
     }
     call.run(500);
     assert_eq!(call.answers.len(), 3, "{:?}", call.answers);
