@@ -183,6 +183,7 @@ pub mod directory;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod ids;
+pub mod lab;
 pub mod load;
 pub mod matrix;
 pub mod media;

@@ -13,6 +13,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("units", &[]),
     ("media", &["media", "ids", "units"]),
     ("sim", &["sim", "media", "ids", "units"]),
+    ("lab", &["lab", "sim", "media", "ids", "units"]),
     ("config", &["config", "media", "ids", "units"]),
     ("matrix", &["matrix", "config", "ids", "units"]),
     (

@@ -14,6 +14,7 @@ use stellwerk::media::demux::Class;
 use stellwerk::media::message::{ClientInfo, Command, Join, Kind, Notice, Permissions, Transmit};
 use stellwerk::media::ntp::Ntp;
 use stellwerk::media::{Input, Output, Shard, fixed_keys};
+use stellwerk::sim::medium::Frames;
 use stellwerk::sim::{Client, Medium, World, meeting};
 use stellwerk::units::Bitrate;
 
@@ -94,6 +95,7 @@ impl Room {
                 cid: format!("camera {number}"),
                 kind: Kind::Video,
                 rates: vec![rate],
+                frames: Frames::Equal,
             };
             room.clients[PUBLISHER].publish(camera, room.now);
         }

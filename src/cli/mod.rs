@@ -4,6 +4,7 @@ mod config;
 mod ctl;
 mod doctor;
 mod import;
+mod lab;
 mod load;
 mod log;
 mod matrix;
@@ -48,6 +49,8 @@ pub enum Command {
     Doctor(doctor::Doctor),
     /// Load a server with many clients, and measure what they get.
     Load(load::Load),
+    /// Try how pictures adapt to bad networks, in virtual time, beside what is aimed at.
+    Lab(lab::Lab),
 }
 
 /// Why a command failed, and the exit code that says so.
@@ -106,6 +109,7 @@ pub fn run(command: Command) -> ExitCode {
         Command::ImportLivekit(import) => import.run(),
         Command::Doctor(doctor) => return doctor.run(),
         Command::Load(load) => return code(load.run()),
+        Command::Lab(lab) => return code(lab.run()),
     };
     code(done.map(|()| ExitCode::SUCCESS))
 }

@@ -324,6 +324,7 @@ mod tests {
     fn header(seq: u16) -> Header {
         Header {
             marker: true,
+            payload_type: 0,
             seq,
             timestamp: 9,
             ssrc: 7,

@@ -73,6 +73,10 @@ pub struct Client {
     pub flows: Vec<(Instant, StreamUpdate)>,
     /// Nothing on the way to it changes the order of datagrams.
     pub ordered: bool,
+    /// When the meeting began; its stamps count from there.
+    pub epoch: Instant,
+    /// What it receives from now on is kept.
+    pub recording: bool,
     /// For the log.
     pub notes: Vec<Note>,
     /// To the shard over signalling.
@@ -148,6 +152,8 @@ impl Client {
             raised: Vec::new(),
             flows: Vec::new(),
             ordered: true,
+            epoch: now,
+            recording: false,
             notes: Vec::new(),
             requests: Vec::new(),
             outbox: Vec::new(),
@@ -228,11 +234,18 @@ impl Client {
         let (mut seq, mut payload) = (index, receiving::payload(opened, header.len));
         if repairs.is_some() {
             stream.note_repair(index);
+            if payload.is_empty() {
+                // It shows what the network carries.
+                return;
+            }
             let Some((original, rest)) = payload.split_first_chunk::<2>() else {
                 return self.offend(now, Offence::Unopened);
             };
             seq = stream.index(u16::from_be_bytes(*original), false);
             payload = rest;
+        }
+        if header.payload_type == sdp::ids::RED {
+            stream.recover(payload);
         }
         let packet = Received {
             seq,
@@ -249,7 +262,8 @@ impl Client {
             }
         };
         let layer_before = stream.decoder.shown.map(|(_, layer)| layer);
-        if let Some(seen) = stream.take(now, &packet, &world.arrivals, &mut offend) {
+        let epoch = self.epoch;
+        if let Some(seen) = stream.take(now, &packet, epoch, &world.arrivals, &mut offend) {
             self.notes
                 .push(Note::Packet(seen.seq, seen.stamp, packet.repaired));
         }

@@ -15,10 +15,12 @@ pub struct Stamp {
     pub seq: u64,
     /// Number of the frame in its layer.
     pub frame: u32,
+    /// When it was sent, in microseconds from the start of the meeting.
+    pub sent: u64,
 }
 
 /// Bytes of a written stamp.
-pub const STAMP: usize = 4 + 2 + 2 + 1 + 8 + 4;
+pub const STAMP: usize = 4 + 2 + 2 + 1 + 8 + 4 + 8;
 
 /// So that other bytes aren't taken for a stamp.
 const MARK: &[u8; 4] = b"\xf5sim";
@@ -32,6 +34,7 @@ impl Stamp {
         payload.push(self.layer);
         payload.extend_from_slice(&self.seq.to_be_bytes());
         payload.extend_from_slice(&self.frame.to_be_bytes());
+        payload.extend_from_slice(&self.sent.to_be_bytes());
     }
 
     /// Reads the end of a payload.
@@ -42,13 +45,15 @@ impl Stamp {
         let (track, rest) = rest.split_first_chunk()?;
         let (layer, rest) = rest.split_first()?;
         let (seq, rest) = rest.split_first_chunk()?;
-        let (frame, _) = rest.split_first_chunk()?;
+        let (frame, rest) = rest.split_first_chunk()?;
+        let (sent, _) = rest.split_first_chunk()?;
         (mark == MARK).then_some(Self {
             sender: u16::from_be_bytes(*sender),
             track: u16::from_be_bytes(*track),
             layer: *layer,
             seq: u64::from_be_bytes(*seq),
             frame: u32::from_be_bytes(*frame),
+            sent: u64::from_be_bytes(*sent),
         })
     }
 }
@@ -65,6 +70,7 @@ mod tests {
             layer: 2,
             seq: 1 << 40,
             frame: 9,
+            sent: 1 << 33,
         };
         let mut payload = vec![1, 2, 3];
         stamp.write(&mut payload);

@@ -28,17 +28,24 @@ pub struct Decoder {
     pub frames_shown: [u32; 3],
     /// Each change of layer: when, and to which.
     pub layers: Vec<(Instant, u8)>,
+    /// Frames shown by the last packet.
+    pub decoded: Vec<Frame>,
 }
 
+/// A frame, put together of its packets.
 #[derive(Debug, Clone, Copy)]
-struct Frame {
+pub struct Frame {
     packets: u64,
     first: Option<u64>,
     last: Option<u64>,
     tl0: u8,
-    base: bool,
     key: bool,
-    layer: u8,
+    /// Its spatial layer.
+    pub layer: u8,
+    /// Its temporal layer.
+    pub temporal: u8,
+    /// When it was sent, in microseconds from the start of the meeting.
+    pub sent: u64,
 }
 
 impl Frame {
@@ -76,9 +83,10 @@ impl Decoder {
             first: None,
             last: None,
             tl0: vp8.tl0.unwrap_or(0),
-            base: vp8.temporal == 0,
             key: false,
             layer: seen.stamp.layer,
+            temporal: vp8.temporal,
+            sent: seen.stamp.sent,
         });
         frame.packets += 1;
         frame.key |= vp8.key_frame;
@@ -99,6 +107,7 @@ impl Decoder {
     fn decode(&mut self, now: Instant) {
         while let Some((picture, frame)) = self.next() {
             self.show(now, frame.layer);
+            self.decoded.push(frame);
             self.last = Some((picture, frame.tl0));
             self.frames = self.frames.split_off(&(picture + 1));
             self.stuck = None;
@@ -114,7 +123,7 @@ impl Decoder {
             _ if !frame.is_complete() => false,
             _ if frame.key => true,
             None => false,
-            Some((_, tl0)) if frame.base => frame.tl0 == tl0.wrapping_add(1),
+            Some((_, tl0)) if frame.temporal == 0 => frame.tl0 == tl0.wrapping_add(1),
             Some((_, tl0)) => frame.tl0 == tl0,
         };
         let mut frames = self.frames.iter();

@@ -15,6 +15,8 @@ use super::network::{Link, Path};
 use super::world::{Note, World};
 use crate::ids::{TrackSid, WorkerId};
 use crate::media::fixed_keys;
+use crate::media::message::administration::{Answer, Fact, Question, RoomRequest, Ticket};
+use crate::media::message::facts::RoomFacts;
 use crate::media::message::{
     ClientInfo, Codec, Command, Join, Kind, Notice, Permissions, Priority, Quality, Request,
     TrackSettings,
@@ -38,6 +40,8 @@ pub struct Meeting {
     events: u64,
     /// When the shard wants to be woken.
     deadline: Option<Instant>,
+    /// The last answer to a question.
+    answer: Option<Answer>,
 }
 
 /// Both directions of a client's connection.
@@ -87,6 +91,9 @@ impl PartialEq for Event {
 
 impl Eq for Event {}
 
+/// The room they meet in.
+const ROOM: &str = "meeting";
+
 /// How often a client looks what is due.
 const BEAT: Duration = Duration::from_millis(10);
 
@@ -113,6 +120,7 @@ impl Meeting {
             queue: BinaryHeap::new(),
             events: 0,
             deadline: None,
+            answer: None,
         }
     }
 
@@ -127,9 +135,10 @@ impl Meeting {
         let mut client = Client::new(number as u16, name, self.random.fork(), self.now);
         let paths = self.paths_of(&link);
         client.ordered = paths.down.keeps_order();
+        client.epoch = self.start;
         let mut join = Join {
             session: client.session,
-            room: "meeting".into(),
+            room: ROOM.into(),
             create_room: true,
             home: None,
             identity: name.into(),
@@ -318,8 +327,8 @@ impl Meeting {
                 | Output::RoomClosed(_)
                 | Output::Reached(_)
                 | Output::Forgotten(_)
-                | Output::Answer(..)
                 | Output::Event(_) => {}
+                Output::Answer(_, answer) => self.answer = Some(answer),
                 Output::Relay(..) => unreachable!("all joins are at the room's home"),
                 Output::Timeout(deadline) => {
                     self.deadline = deadline;
@@ -375,6 +384,33 @@ impl Meeting {
             client,
             what,
         }));
+    }
+
+    /// What is received by someone from now on is kept.
+    pub fn record(&mut self, name: &str) {
+        let number = self.number(name);
+        self.clients[number].recording = true;
+    }
+
+    /// The time.
+    pub fn now(&self) -> Instant {
+        self.now
+    }
+
+    /// What the shard says of its media.
+    pub fn measure(&mut self) -> Option<RoomFacts> {
+        let question = Question {
+            ticket: Ticket(0),
+            room: ROOM.into(),
+            request: RoomRequest::Measure,
+        };
+        let command = Command::Ask(Box::new(question));
+        self.shard.handle(self.now, Input::Command(command));
+        self.collect();
+        match self.answer.take() {
+            Some(Ok(Fact::Media(facts))) => Some(*facts),
+            _ => None,
+        }
     }
 
     /// The client of this name.

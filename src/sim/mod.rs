@@ -29,6 +29,7 @@
 //! Not here: worker and sockets, signalling over HTTP, congestion control of publishers (a
 //! simulated encoder keeps its rates), audio levels, data channels, playout delay.
 
+pub mod bottleneck;
 pub mod client;
 pub mod content;
 pub mod decoder;
@@ -39,6 +40,7 @@ pub mod medium;
 pub mod meeting;
 pub mod network;
 pub mod receiving;
+pub mod record;
 pub mod sdp;
 pub mod sending;
 #[cfg(test)]

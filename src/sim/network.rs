@@ -6,6 +6,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::bottleneck::{Bottleneck, Course, Rival};
 use crate::units::Bitrate;
 
 /// One property of a path.
@@ -28,6 +29,8 @@ pub enum Element {
     },
     /// A bottleneck: datagrams leave at this rate, and wait in a queue that drops what doesn't fit.
     Rate(Bitrate, Queue),
+    /// A bottleneck whose rate changes, with a queue of so many bytes that others may share.
+    Course(Course, u64, Option<Rival>),
     /// This share of datagrams takes so much longer and is overtaken.
     Reorder(f64, Duration),
     /// Nothing passes.
@@ -105,6 +108,13 @@ impl Path {
             .try_fold(now, |at, stage| stage.pass(at, wire, &mut self.random))
     }
 
+    /// What came through of those who share its bottlenecks, in bytes.
+    pub fn rival_bytes(&self) -> u64 {
+        let stages = self.stages.iter();
+        let bottlenecks = stages.filter_map(|stage| stage.bottleneck.as_ref());
+        bottlenecks.map(|it| it.rival_bytes).sum()
+    }
+
     /// Whether datagrams arrive in the order they are sent.
     pub fn keeps_order(&self) -> bool {
         let reorders = |stage: &Stage| matches!(stage.element, Element::Reorder(..));
@@ -123,6 +133,8 @@ struct Stage {
     busy_until: Option<Instant>,
     /// Burst loss is in its bad state.
     bad: bool,
+    /// Of a course, from its first datagram on.
+    bottleneck: Option<Box<Bottleneck>>,
 }
 
 impl Stage {
@@ -131,6 +143,7 @@ impl Stage {
             element,
             busy_until: None,
             bad: false,
+            bottleneck: None,
         }
     }
 
@@ -150,6 +163,10 @@ impl Stage {
                 (!self.bad || random.f64() >= loss).then_some(at)
             }
             Element::Rate(rate, queue) => self.queue(at, bytes, rate, queue),
+            Element::Course(course, queue, rival) => {
+                let new = || Box::new(Bottleneck::new(course, queue, rival, at));
+                self.bottleneck.get_or_insert_with(new).pass(at, bytes)
+            }
             Element::Reorder(share, by) => match random.f64() < share {
                 true => Some(at + by),
                 false => Some(at),

@@ -3,9 +3,11 @@
 
 use std::time::{Duration, Instant};
 
+use super::content::Stamp;
 use super::decoder::Decoder;
 use super::gaps::Gaps;
 use super::judge::{Arrivals, Judge, Offence, Received, Seen};
+use super::record::{Arrived, Decoded, Record};
 use super::sdp::ids;
 use crate::ids::TrackSid;
 use crate::media::message::Kind;
@@ -32,6 +34,8 @@ pub struct Incoming {
     pub gap_max: Duration,
     /// What is seen of it.
     pub decoder: Decoder,
+    /// All that comes, if it is kept.
+    pub record: Option<Record>,
     ssrc: u32,
     judge: Judge,
     gaps: Gaps,
@@ -56,6 +60,7 @@ impl Incoming {
             newest_at: None,
             gap_max: Duration::ZERO,
             decoder: Decoder::default(),
+            record: None,
             ssrc,
             judge: Judge::new(kind, source.0, source.1),
             gaps: Gaps::default(),
@@ -87,11 +92,32 @@ impl Incoming {
         self.repair_newest = self.repair_newest.max(Some(index));
     }
 
+    /// Sound that came along with later sound (RFC 2198).
+    pub fn recover(&mut self, payload: &[u8]) {
+        let (mut headers, mut lengths) = (0, Vec::new());
+        while let Some([first, _, high, low]) =
+            payload.get(headers..).and_then(|it| it.first_chunk())
+            && first & 0x80 != 0
+        {
+            lengths.push(usize::from(u16::from_be_bytes([high & 3, *low])));
+            headers += 4;
+        }
+        let mut at = headers + 1;
+        for length in lengths {
+            let block = payload.get(at..at + length).and_then(Stamp::read);
+            if let (Some(stamp), Some(record)) = (block, &mut self.record) {
+                record.recovered.push(stamp.seq);
+            }
+            at += length;
+        }
+    }
+
     /// Takes an opened packet, retransmissions unpacked; what it is, if it is new.
     pub fn take(
         &mut self,
         now: Instant,
         packet: &Received<'_>,
+        epoch: Instant,
         arrivals: &Arrivals,
         offend: &mut impl FnMut(Offence),
     ) -> Option<Seen> {
@@ -103,6 +129,23 @@ impl Incoming {
             self.gap_max = self.gap_max.max(now.saturating_duration_since(before));
         }
         self.decoder.take(now, &seen);
+        let sent = |micros| epoch + Duration::from_micros(micros);
+        let frames = self.decoder.decoded.drain(..);
+        if let Some(record) = &mut self.record {
+            record.packets.push(Arrived {
+                at: now,
+                sent: sent(seen.stamp.sent),
+                seq: seen.stamp.seq,
+                bytes: packet.payload.len(),
+                repaired: packet.repaired,
+            });
+            record.frames.extend(frames.map(|frame| Decoded {
+                at: now,
+                sent: sent(frame.sent),
+                layer: frame.layer,
+                temporal: frame.temporal,
+            }));
+        }
         Some(seen)
     }
 
@@ -169,6 +212,8 @@ pub fn nearest(seq: u16, newest: u64) -> u64 {
 pub struct Header {
     /// The marker bit.
     pub marker: bool,
+    /// What the payload is.
+    pub payload_type: u8,
     /// Lower bits of the sequence number.
     pub seq: u16,
     /// RTP timestamp.
@@ -191,6 +236,7 @@ impl Header {
         let first = word(0)?;
         let mut header = Self {
             marker: first & 0x80_0000 != 0,
+            payload_type: (first >> 16) as u8 & 0x7f,
             seq: first as u16,
             timestamp: word(4)?,
             ssrc: word(8)?,

@@ -38,6 +38,8 @@ pub enum Usage {
 pub mod ids {
     /// Opus.
     pub const OPUS: u8 = 111;
+    /// Opus with redundancy.
+    pub const RED: u8 = 63;
     /// VP8.
     pub const VP8: u8 = 96;
     /// Retransmissions of VP8.
@@ -77,6 +79,9 @@ pub const VIDEO_EXTENSIONS: &str = "\
 pub const OPUS: &str = "a=rtpmap:111 opus/48000/2\r\na=rtcp-fb:111 transport-cc\r\n\
     a=fmtp:111 minptime=10;useinbandfec=1\r\n";
 
+/// Sound with redundancy.
+const RED: &str = "a=rtpmap:63 red/48000/2\r\na=fmtp:63 111/111\r\n";
+
 /// Pictures, and their retransmissions.
 pub const VP8: &str = "\
     a=rtpmap:96 VP8/90000\r\na=rtcp-fb:96 transport-cc\r\na=rtcp-fb:96 ccm fir\r\n\
@@ -92,7 +97,7 @@ pub fn offer(sections: &[Section]) -> String {
     text.push_str("\r\n");
     for section in sections {
         let (media, codecs) = match section.kind {
-            Kind::Audio => ("audio 9 UDP/TLS/RTP/SAVPF 111", OPUS),
+            Kind::Audio => ("audio 9 UDP/TLS/RTP/SAVPF 111 63", OPUS),
             Kind::Video => ("video 9 UDP/TLS/RTP/SAVPF 96 97", VP8),
         };
         let _ = write!(
@@ -109,6 +114,9 @@ pub fn offer(sections: &[Section]) -> String {
             Usage::Idle => "a=inactive\r\n",
         });
         let _ = write!(text, "a=rtcp-mux\r\na=rtcp-rsize\r\n{codecs}");
+        if section.kind == Kind::Audio {
+            text.push_str(RED);
+        }
         if let Usage::Send { cid, rids, ssrcs } = &section.usage {
             write_sending(&mut text, section.kind, cid, rids, *ssrcs);
         }

@@ -91,6 +91,11 @@ impl Outgoing {
         }
     }
 
+    /// Packets and bytes of payload sent so far, repetitions left out.
+    pub fn sent(&self) -> (u32, u32) {
+        (self.packets, self.octets)
+    }
+
     /// Whether this stream is sent or repaired on `ssrc`.
     pub fn is_on(&self, ssrc: u32) -> bool {
         self.media.ssrc().get() == ssrc

@@ -10,6 +10,7 @@ use crate::sim::content::Stamp;
 use crate::sim::judge::Offence;
 use crate::sim::medium::{Encoder, Medium};
 use crate::sim::receiving::Incoming;
+use crate::sim::record::Record;
 use crate::sim::sdp::{self, Answer, Answered, Section, Usage};
 use crate::sim::sending::{Outgoing, Published};
 use crate::sim::world::{Note, World};
@@ -29,6 +30,7 @@ impl Client {
                 layer: layer as u8,
                 seq: 0,
                 frame: 0,
+                sent: now.saturating_duration_since(self.epoch).as_micros() as u64,
             };
             let encoder = Encoder::new(&medium, stamp, &mut self.random, now);
             self.ssrcs += 2;
@@ -209,7 +211,8 @@ impl Client {
         if let Some(repair) = repair {
             self.repairs.insert(repair, ssrc);
         }
-        self.incoming
-            .insert(ssrc, Incoming::new(ssrc, track, kind, source));
+        let mut stream = Incoming::new(ssrc, track, kind, source);
+        stream.record = self.recording.then(Record::default);
+        self.incoming.insert(ssrc, stream);
     }
 }

@@ -16,6 +16,7 @@ use crate::sim::{Client, Link, Medium, Meeting, Offence, Sees, World};
 fn tape(layer: u8, frames: u32) -> Vec<Encoded> {
     let start = Instant::now();
     let stamp = Stamp {
+        sent: 0,
         sender: 1,
         track: 2,
         layer,
@@ -68,6 +69,7 @@ fn shows(expected: Offence, break_it: impl FnOnce(&mut Vec<Encoded>)) {
 }
 
 const ANY: Stamp = Stamp {
+    sent: 0,
     sender: 0,
     track: 0,
     layer: 0,

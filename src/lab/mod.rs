@@ -1,0 +1,25 @@
+//! The laboratory: how well pictures adapt to networks, in figures that anyone can reproduce.
+//!
+//! ```text
+//!   Scenario --> trial (one for each seed): --> Figures --> Verdict
+//!   a network    a Meeting on a virtual clock,   what the    median and worst
+//!   over time    the production shard in it      viewer got  beside the target
+//! ```
+//!
+//! A trial is a [`Meeting`](crate::sim::Meeting) of a publisher and a viewer (some have more) whose
+//! network does what the scenario says; everything but the handshake is production code. What the
+//! viewer receives is kept and measured afterwards: pictures after a jitter buffer
+//! ([`playout`]), sound after repair, delays, layers.
+//!
+//! Not here: encoders that follow the publisher's own bandwidth, real browsers, real networks.
+
+pub mod figures;
+mod page;
+pub mod playout;
+pub mod scenario;
+mod table;
+pub mod trial;
+pub mod verdict;
+
+pub use scenario::{SCENARIOS, Scenario};
+pub use verdict::{Report, run};
