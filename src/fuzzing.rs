@@ -37,11 +37,14 @@ pub fn rtcp(data: &[u8]) {
             Ok(Item::Sender(info)) => map.report(clock.observe(info.ntp, ntp), info.rtp_timestamp),
             Ok(Item::Report(block)) => estimator.report(ntp, &block),
             Ok(Item::Nack { lost, .. }) => assert!(lost.count() <= data.len() / 4 * 17),
-            Ok(Item::Twcc(twcc)) => estimator.feedback(now, &twcc),
+            Ok(Item::Twcc(twcc)) => {
+                estimator.feedback(now, &twcc);
+            }
+            Ok(Item::Remb(rate)) => estimator.receiver_says(rate),
             Ok(Item::Pli(_) | Item::Fir(_) | Item::Ignored) | Err(_) => {}
         }
     }
-    estimator.tick(now);
+    estimator.tick(now, true);
     assert!((bounds.floor..=bounds.ceiling).contains(&estimator.estimate()));
     map.rtp_at(ntp);
 }

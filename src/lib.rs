@@ -33,8 +33,9 @@
 //! `cli -> daemon -> {signal, metrics, worker} -> directory -> media -> {ids, units}`; signalling
 //! and the directory know only [`media::message`] of media (and its limits), and `config` is read
 //! by `daemon` and `signal`. Beside them [`sim`] drives the shard as the worker does, on a virtual
-//! clock, and [`load`] is many clients of any server. It borrows from media, from `sim` what
-//! clients, unlike servers, read and write, and networks; and how the kernel's drops are read.
+//! clock, [`lab`] measures there how pictures adapt, and [`load`] is many clients of any server. It
+//! borrows from media, from `sim` what clients, unlike servers, read and write, and networks; and
+//! how the kernel's drops are read.
 //!
 //! # The hot path
 //!
@@ -52,7 +53,8 @@
 //! 5. For every subscription `media/layers.rs` says whether it goes out, and `media/rewrite.rs`
 //!    under which numbers (inside the payload: `media/codec/vp8.rs`; in the extension that
 //!    describes AV1: `media/codec/dependency.rs`).
-//! 6. `media/egress.rs` has `media/wire.rs` write header and extensions, `media/srtp/` seal in
+//! 6. `media/pacer.rs` lets it pass, or wait for its turn.
+//!    `media/egress.rs` has `media/wire.rs` write header and extensions, `media/srtp/` seal in
 //!    place, and `media/batch.rs` put datagrams of equal size into one run.
 //! 7. `worker/udp.rs` hands each run to the kernel in one call.
 //!
@@ -60,8 +62,9 @@
 //!
 //! - NACK: `media/rewrite.rs` knows what had that number, `media/retransmit.rs` has the packet;
 //! - PLI: `media/keyframe.rs` merges and throttles, `media/peer.rs` asks the publisher;
-//! - congestion feedback: `media/estimator/` turns it into a rate, `media/allocator.rs` shares the
-//!   rate out, and step 5 follows.
+//! - congestion feedback: `media/estimator/` turns it into a rate, and tries out more
+//!   (`media/pacing.rs` sends the padding); `media/adapting.rs` has `media/allocator.rs` share it
+//!   out, and step 5 follows.
 //!
 //! # The guessing game
 //!
@@ -93,6 +96,9 @@
 //! | a freeze when a tile is resized | `media/layers.rs` |
 //! | numbers jump, a decoder complains | `media/rewrite.rs`, `media/codec/` |
 //! | pictures too small, or flapping between sizes | `media/allocator.rs`, `media/estimator/` |
+//! | a link that is used too little, or too much | `media/estimator/`, with `stellwerk lab` |
+//! | key frames that come slowly, padding that nobody needs | `media/pacer.rs`, `media/pacing.rs` |
+//! | sound with gaps on a link that loses packets | `media/redundancy.rs` |
 //! | a video pauses, or doesn't return | `media/pausing.rs` |
 //! | somebody's mute or name is seen late | `media/announcing.rs` |
 //! | somebody gets the backup codec, or doesn't | `media/backup.rs`, `media/encoding.rs` |
@@ -149,6 +155,9 @@
 //! - **token**, or [`signal::grant::Grant`]: what the holder of an API key allows a participant.
 //! - **demand**: the best layer of a video that anybody wants; its publisher is told (dynacast).
 //! - **allowance**: whom a publisher lets have which of its tracks.
+//! - **hint**: what a link seems to pass on, by how it pulls packets apart that left together.
+//!   **rehearsal**: more than is sent, tried out with padding. **rival**: somebody else's traffic.
+//! - **scenario**, **trial**: a network over time, and a meeting on it, in the [`lab`].
 //! - **grant** of the [`media::allocator`]: the layers that bandwidth allows a subscription now.
 //! - **rewrite**: making one continuous stream out of changing layers. **stamp**: the numbers a
 //!   packet leaves with.
@@ -164,8 +173,8 @@
 //!
 //! # What is not here
 //!
-//! TLS for signalling (a reverse proxy's work); TURN; probing and pacing in the rate control;
-//! recording; relays between nodes; reloading of the configuration.
+//! TLS for signalling (a reverse proxy's work); TURN; only the loudest in large rooms; recording;
+//! relays between nodes; reloading of the configuration.
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 #![cfg_attr(

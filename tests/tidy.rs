@@ -133,6 +133,7 @@ const HOT_PATH: &[&str] = &[
     "media/layers.rs",
     "media/order.rs",
     "media/rewrite.rs",
+    "media/pacer.rs",
     "media/egress.rs",
     "media/wire.rs",
     "media/batch.rs",

@@ -16,7 +16,7 @@ pub const TEMPORAL_MAX: usize = 4;
 
 /// A raise needs this much more than it costs, so that a rate near its limit doesn't flip a
 /// picture to and fro. Keeping what is already there needs nothing extra.
-const RAISE_HEADROOM: f64 = 1.12;
+pub const RAISE_HEADROOM: f64 = 1.05;
 
 /// What is to be known of one subscribed video.
 #[derive(Debug, Clone)]
@@ -126,6 +126,22 @@ fn smallest(
     spent
 }
 
+/// What all would cost with one more step, the one that would come next if the budget allowed it,
+/// and the headroom a raise needs; `None` if there is nothing more to want.
+pub fn next(wishes: &[Wish], grants: &[Option<Grant>], spent: Bitrate) -> Option<Bitrate> {
+    let each = wishes.iter().zip(grants);
+    let steps = each.filter_map(|(wish, grant)| {
+        let (have, next) = match grant {
+            Some(grant) => (wish.rate(wish.closed_top(*grant)), wish.above(*grant)?),
+            None => (Bitrate::ZERO, wish.lowest()),
+        };
+        let more = wish.rate(next).saturating_sub(have);
+        (more > Bitrate::ZERO).then_some((Reverse(wish.priority), grant.is_some(), more))
+    });
+    let (_, _, more) = steps.min()?;
+    Some((spent + more).scale(RAISE_HEADROOM))
+}
+
 /// What all wishes would cost, as far as their layers come.
 pub fn wanted(wishes: &[Wish]) -> Bitrate {
     let best = |wish: &Wish| {
@@ -159,7 +175,7 @@ impl Wish {
 
     /// The step above `grant` and the cost of all with it, if it fits.
     fn raise(&self, grant: Grant, spent: Bitrate, budget: Bitrate) -> Option<(Grant, Bitrate)> {
-        let next = self.steps().find(|step| *step > grant)?;
+        let next = self.above(grant)?;
         let total = spent.saturating_sub(self.rate(grant)) + self.rate(next);
         let kept = self.current.is_some_and(|current| next <= current);
         let needed = if kept {
@@ -168,6 +184,10 @@ impl Wish {
             total.scale(RAISE_HEADROOM)
         };
         (needed <= budget).then_some((next, total))
+    }
+
+    fn above(&self, grant: Grant) -> Option<Grant> {
+        self.steps().find(|step| *step > grant)
     }
 
     /// All steps, ascending: live layers up to the wanted one, or just the lowest live one if all
@@ -206,6 +226,17 @@ impl Wish {
             .unwrap_or_default()
     }
 
+    /// What [`Wish::open_top`] opened, as it was measured.
+    fn closed_top(&self, grant: Grant) -> Grant {
+        match self.temporals(grant.layer).last() {
+            Some(top) => Grant {
+                temporal: grant.temporal.min(top),
+                ..grant
+            },
+            None => grant,
+        }
+    }
+
     /// At the top temporal layer that was measured nothing is left to hold back, so whatever else
     /// is wanted may pass, also what was not measured yet.
     fn open_top(&self, grant: Grant) -> Grant {
@@ -220,378 +251,5 @@ impl Wish {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Without temporal layers, kbit/s.
-    fn camera(rates: [u64; 3]) -> Wish {
-        Wish {
-            priority: Priority::CAMERA,
-            layer_max: Layer(2),
-            temporal_max: 3,
-            rates: rates.map(|rate| {
-                [
-                    Bitrate::kbps(rate),
-                    Bitrate::ZERO,
-                    Bitrate::ZERO,
-                    Bitrate::ZERO,
-                ]
-            }),
-            current: None,
-            pausing: Pausing::Never,
-        }
-    }
-
-    fn flowing(wish: Wish) -> Wish {
-        Wish {
-            pausing: Pausing::Flowing,
-            ..wish
-        }
-    }
-
-    fn paused(wish: Wish) -> Wish {
-        Wish {
-            pausing: Pausing::Paused,
-            ..wish
-        }
-    }
-
-    fn screen(rates: [u64; 3]) -> Wish {
-        Wish {
-            priority: Priority::SCREEN_SHARE,
-            ..camera(rates)
-        }
-    }
-
-    fn rated(priority: u32, wish: Wish) -> Wish {
-        Wish {
-            priority: Priority::asked(priority).expect("not 0"),
-            ..wish
-        }
-    }
-
-    /// Three temporal layers at half, three quarters and all of each rate.
-    fn temporal(rates: [u64; 3]) -> Wish {
-        Wish {
-            rates: rates.map(|rate| {
-                let steps = [rate / 2, rate * 3 / 4, rate].map(Bitrate::kbps);
-                [steps[0], steps[1], steps[2], Bitrate::ZERO]
-            }),
-            ..camera(rates)
-        }
-    }
-
-    fn wanting(layer: u8, wish: Wish) -> Wish {
-        Wish {
-            layer_max: Layer(layer),
-            ..wish
-        }
-    }
-
-    fn having(layer: u8, wish: Wish) -> Wish {
-        let grant = Grant {
-            layer: Layer(layer),
-            temporal: 3,
-        };
-        Wish {
-            current: Some(grant),
-            ..wish
-        }
-    }
-
-    fn layers(budget: u64, wishes: &[Wish]) -> Vec<Option<u8>> {
-        let mut out = vec![];
-        allocate(Bitrate::kbps(budget), wishes, &mut out);
-        let layers = out.iter().map(|grant| grant.map(|grant| grant.layer.0));
-        layers.collect()
-    }
-
-    const FULL: [u64; 3] = [150, 500, 1700];
-
-    #[test]
-    fn sentences() {
-        let cam = || camera(FULL);
-        let cases: [(&str, u64, Vec<Wish>, &[u8]); 21] = [
-            (
-                "plenty is for all",
-                9000,
-                vec![cam(), cam(), screen(FULL)],
-                &[2, 2, 2],
-            ),
-            (
-                "nothing still gives everyone the smallest",
-                0,
-                vec![cam(), screen(FULL)],
-                &[0, 0],
-            ),
-            (
-                "nobody is raised before everybody has the smallest",
-                640,
-                vec![cam(), cam()],
-                &[0, 0],
-            ),
-            (
-                "cameras rise in turn, not one to the top",
-                1200,
-                vec![cam(), cam()],
-                &[1, 1],
-            ),
-            (
-                "what is left over goes to the first",
-                2500,
-                vec![cam(), cam()],
-                &[2, 1],
-            ),
-            (
-                "a screen share rises first",
-                2100,
-                vec![cam(), screen(FULL)],
-                &[0, 2],
-            ),
-            (
-                "a camera gets what the screen share leaves",
-                2500,
-                vec![cam(), screen(FULL)],
-                &[1, 2],
-            ),
-            (
-                "a higher priority rises first",
-                2100,
-                vec![cam(), rated(2, cam())],
-                &[0, 2],
-            ),
-            (
-                "one priority after another",
-                2700,
-                vec![rated(2, cam()), cam(), rated(3, cam())],
-                &[1, 0, 2],
-            ),
-            (
-                "a camera can be as important as a screen share, and no more",
-                1200,
-                vec![screen(FULL), rated(1000, cam())],
-                &[1, 1],
-            ),
-            (
-                "a screen share can be less important than cameras",
-                2100,
-                vec![rated(1, screen(FULL)), rated(2, cam())],
-                &[0, 2],
-            ),
-            (
-                "no more than wanted",
-                9000,
-                vec![wanting(1, cam()), wanting(0, cam())],
-                &[1, 0],
-            ),
-            ("a raise needs headroom", 540, vec![cam()], &[0]),
-            ("with headroom it is raised", 561, vec![cam()], &[1]),
-            (
-                "keeping needs no headroom",
-                501,
-                vec![having(1, cam())],
-                &[1],
-            ),
-            (
-                "below its rate it is not kept",
-                499,
-                vec![having(1, cam())],
-                &[0],
-            ),
-            (
-                "a kept step doesn't carry the next",
-                1750,
-                vec![having(1, cam())],
-                &[1],
-            ),
-            (
-                "a dead layer is stepped over",
-                2000,
-                vec![camera([150, 0, 1700])],
-                &[2],
-            ),
-            (
-                "a single high layer is granted though only low is wanted",
-                100,
-                vec![wanting(0, camera([0, 0, 1700]))],
-                &[2],
-            ),
-            (
-                "with no rate known layer 0 is granted",
-                100,
-                vec![camera([0, 0, 0])],
-                &[0],
-            ),
-            (
-                "one stream without layers",
-                9000,
-                vec![camera([800, 0, 0])],
-                &[0],
-            ),
-        ];
-        for (sentence, budget, wishes, expected) in cases {
-            let expected: Vec<_> = expected.iter().copied().map(Some).collect();
-            assert_eq!(layers(budget, &wishes), expected, "{sentence}");
-        }
-    }
-
-    #[test]
-    fn pausing_sentences() {
-        let cam = || camera(FULL);
-        let silent = || camera([0, 0, 0]);
-        let large = || camera([300, 0, 0]);
-        let cases = [
-            (
-                "what fits flows",
-                300,
-                vec![flowing(cam()), flowing(cam())],
-                vec![Some(0), Some(0)],
-            ),
-            (
-                "of equals the last pauses",
-                299,
-                vec![flowing(cam()), flowing(cam())],
-                vec![Some(0), None],
-            ),
-            (
-                "a screen share pauses last",
-                200,
-                vec![flowing(cam()), flowing(screen(FULL))],
-                vec![None, Some(0)],
-            ),
-            (
-                "a higher priority pauses last",
-                200,
-                vec![flowing(cam()), flowing(rated(2, cam()))],
-                vec![None, Some(0)],
-            ),
-            (
-                "a small one flows where a large one doesn't fit",
-                200,
-                vec![flowing(large()), flowing(cam())],
-                vec![None, Some(0)],
-            ),
-            (
-                "nothing flows where nothing fits",
-                149,
-                vec![flowing(cam()), flowing(screen(FULL))],
-                vec![None, None],
-            ),
-            (
-                "what never pauses is served before all",
-                200,
-                vec![flowing(screen(FULL)), cam()],
-                vec![None, Some(0)],
-            ),
-            (
-                "a second small one comes before the first is larger",
-                600,
-                vec![flowing(cam()), flowing(cam())],
-                vec![Some(0), Some(0)],
-            ),
-            (
-                "a return needs headroom",
-                167,
-                vec![paused(cam())],
-                vec![None],
-            ),
-            (
-                "with headroom it returns",
-                168,
-                vec![paused(cam())],
-                vec![Some(0)],
-            ),
-            (
-                "what doesn't come costs nothing and isn't paused",
-                0,
-                vec![flowing(silent())],
-                vec![Some(0)],
-            ),
-            (
-                "nor does it return while nothing comes",
-                9000,
-                vec![paused(silent())],
-                vec![None],
-            ),
-        ];
-        for (sentence, budget, wishes, expected) in cases {
-            assert_eq!(layers(budget, &wishes), expected, "{sentence}");
-        }
-    }
-
-    #[test]
-    fn a_priority_of_zero_is_none() {
-        assert_eq!(Priority::asked(0), None);
-        assert_eq!(Priority::asked(1), Some(Priority::CAMERA));
-        assert_eq!(Priority::asked(u32::MAX), Some(Priority::SCREEN_SHARE));
-    }
-
-    #[test]
-    fn temporal_sentences() {
-        let cases = [
-            ("the least is the lowest frame rate", 0, (0, 0)),
-            ("a step of frames needs headroom too", 120, (0, 0)),
-            ("one more step of frames", 130, (0, 1)),
-            ("all frames of the smallest", 170, (0, 3)),
-            (
-                "a larger picture is not entered at its lowest frame rate",
-                300,
-                (0, 3),
-            ),
-            ("but at the next", 430, (1, 1)),
-            ("and filled up", 600, (1, 3)),
-            ("up to the top", 2000, (2, 3)),
-        ];
-        for (sentence, budget, (layer, highest)) in cases {
-            let mut out = vec![];
-            allocate(Bitrate::kbps(budget), &[temporal(FULL)], &mut out);
-            let expected = Grant {
-                layer: Layer(layer),
-                temporal: highest,
-            };
-            assert_eq!(out, [Some(expected)], "{sentence}");
-        }
-    }
-
-    #[test]
-    fn a_low_frame_rate_wish_caps_the_temporal_layer_and_still_rises_in_pixels() {
-        let wish = Wish {
-            temporal_max: 0,
-            ..temporal(FULL)
-        };
-        let mut out = vec![];
-        let spent = allocate(Bitrate::kbps(5000), &[wish], &mut out);
-        let expected = Grant {
-            layer: Layer(2),
-            temporal: 0,
-        };
-        assert_eq!((out, spent), (vec![Some(expected)], Bitrate::kbps(850)));
-    }
-
-    #[test]
-    fn grants_are_stable_when_nothing_changes_and_fit_the_budget() {
-        for budget in (30..6000).step_by(37) {
-            let mut wishes = vec![temporal(FULL), screen(FULL), temporal([100, 300, 900])];
-            for wish in &mut wishes {
-                wish.pausing = Pausing::Flowing;
-            }
-            let mut out = vec![];
-            for round in 0..4 {
-                let before = out.clone();
-                let spent = allocate(Bitrate::kbps(budget), &wishes, &mut out);
-                assert!(spent <= Bitrate::kbps(budget), "{budget}");
-                assert!(
-                    round < 2 || before == out,
-                    "{budget}: {before:?} became {out:?}"
-                );
-                for (wish, grant) in wishes.iter_mut().zip(&out) {
-                    wish.current = *grant;
-                    wish.pausing = match grant {
-                        Some(_) => Pausing::Flowing,
-                        None => Pausing::Paused,
-                    };
-                }
-            }
-        }
-    }
-}
+#[path = "tests/allocator.rs"]
+mod tests;

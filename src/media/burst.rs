@@ -237,9 +237,14 @@ impl Room {
             *now,
             &mut core.counters,
         );
+        let due = leg.due();
         if leg.has_output(&mut core.spare) {
             *copies += 1;
             core.dirty.mark(key.room, subscriber.participant, leg);
+        }
+        if due.is_some() {
+            let slot = subscriber.participant;
+            self.arm(core, slot);
         }
         true
     }

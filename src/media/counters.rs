@@ -65,13 +65,15 @@ pub enum Dropped {
     TcpQueueFull,
     /// A worker doesn't keep up with what others hand it for its people of a room.
     RelayFull,
-    /// A peer that already ended.
+    /// Too much waits to be paced for a receiver.
+    PacerFull,
+    /// A peer that already ended, or a subscription.
     PeerGone,
 }
 
 impl Dropped {
     /// All of them, in the order of the enum.
-    pub const ALL: [Dropped; 29] = [
+    pub const ALL: [Dropped; 30] = [
         Self::UnknownAddress,
         Self::StunInvalid,
         Self::NotMedia,
@@ -100,6 +102,7 @@ impl Dropped {
         Self::NoSocket,
         Self::TcpQueueFull,
         Self::RelayFull,
+        Self::PacerFull,
         Self::PeerGone,
     ];
 
@@ -134,6 +137,7 @@ impl Dropped {
             Self::NoSocket => "no_socket",
             Self::TcpQueueFull => "tcp_queue_full",
             Self::RelayFull => "relay_full",
+            Self::PacerFull => "pacer_full",
             Self::PeerGone => "peer_gone",
         }
     }
@@ -266,6 +270,8 @@ pub struct Counters {
     /// RTP packets to subscribers, sealed; retransmissions included.
     pub packets_out: u64,
     pub bytes_out: u64,
+    /// RTP packets of nothing but padding, which show what a link carries.
+    pub padding_out: u64,
     /// RTP packets handed to other shards, once for each.
     pub relayed_out: u64,
     /// RTP packets that other shards handed over.
@@ -327,6 +333,7 @@ impl Default for Counters {
             packets_in: 0,
             bytes_in: 0,
             packets_out: 0,
+            padding_out: 0,
             bytes_out: 0,
             relayed_out: 0,
             relayed_in: 0,
@@ -375,6 +382,7 @@ impl Counters {
             bytes_in,
             packets_out,
             bytes_out,
+            padding_out,
             relayed_out,
             relayed_in,
             data_in,
@@ -410,6 +418,7 @@ impl Counters {
         self.bytes_in += bytes_in;
         self.packets_out += packets_out;
         self.bytes_out += bytes_out;
+        self.padding_out += padding_out;
         self.relayed_out += relayed_out;
         self.relayed_in += relayed_in;
         self.data_in += data_in;

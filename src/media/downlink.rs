@@ -277,6 +277,7 @@ impl Participant {
     /// When this participant has to be looked at.
     pub fn next(&self) -> Instant {
         let own = self.peer_deadline.min(self.tick);
+        let own = self.leg.due().map_or(own, |due| due.min(own));
         let downlink = self.downlink.as_ref().map(|downlink| downlink.next());
         downlink.map_or(own, |deadline| deadline.min(own))
     }

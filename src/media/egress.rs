@@ -19,9 +19,12 @@ use super::estimator::{Bounds, Estimator};
 use super::layers::Layers;
 use super::message::{Kind, TrackSettings, Transmit};
 use super::ntp::Ntp;
+use super::pacer::Pacer;
+use super::pacing::Feeling;
 use super::packet::{Layer, Packet};
 use super::pausing::Flow;
 use super::payload_type::Codecs;
+use super::redundancy::Redundancy;
 use super::rewrite::{Rewrite, Sent};
 use super::rtcp::write::{SenderReport, write_sender_report};
 use super::sdp;
@@ -38,16 +41,24 @@ pub struct Leg {
     /// Local and remote address of the nominated path.
     path: Option<(SocketAddr, SocketAddr)>,
     crypto: Option<Crypto>,
-    wire: Wire,
+    pub(super) wire: Wire,
+    /// What of video waits to leave.
+    pub(super) pacer: Pacer,
+    /// What it does to learn what the link carries.
+    pub(super) feeling: Feeling,
     /// It is in the shard's list of legs with output.
     marked: bool,
     /// The keys have sealed for as many SSRCs as they may.
     exhausted: bool,
     /// Bounded by the tracks of the room.
-    subscriptions: Slab<Subscription>,
+    pub(super) subscriptions: Slab<Subscription>,
     /// Subscriptions by their SSRCs, two at most for each.
     by_ssrc: HashMap<u32, u32>,
     rng: fastrand::Rng,
+    /// How much sound is said again.
+    pub redundancy: Redundancy,
+    /// Memory for that.
+    front: Vec<u8>,
 }
 
 struct Crypto {
@@ -77,11 +88,15 @@ impl Leg {
             path: None,
             crypto: None,
             wire: Wire::new(bounds, now),
+            pacer: Pacer::new(now),
+            feeling: Feeling::default(),
             marked: false,
             exhausted: false,
             subscriptions: Slab::new(),
             by_ssrc: HashMap::new(),
             rng,
+            redundancy: Redundancy::default(),
+            front: Vec::new(),
         }
     }
 
@@ -146,6 +161,7 @@ impl Leg {
             settings,
             since: now,
             wait: Wait::default(),
+            redundancy: 0,
             granted: None,
             outgoing: None,
         };
@@ -242,6 +258,7 @@ impl Leg {
             rewrite,
             layers: Layers::default(),
             flow: Flow::default(),
+            spoken: None,
             source: Some(Layer(0)),
             packets: 0,
             octets: 0,
@@ -326,11 +343,12 @@ impl Leg {
         if subscription.kind == Kind::Audio && subscription.settings.disabled {
             return outgoing.rewrite.pause();
         }
-        let twcc = (subscription.kind == Kind::Video)
-            .then_some(self.codecs.extensions.twcc)
-            .flatten();
+        let twcc = self.codecs.extensions.twcc_of(subscription.kind);
+        if subscription.kind == Kind::Video {
+            outgoing.layers.press(self.pacer.pressure());
+        }
         for packet in packets {
-            let Some((payload_type, body)) = self.codecs.way(packet) else {
+            let Some((mut payload_type, mut body)) = self.codecs.way(packet) else {
                 counters.drop(Dropped::CodecUnknown);
                 continue;
             };
@@ -346,19 +364,45 @@ impl Leg {
                 counters.drop(Dropped::Late);
                 continue;
             };
+            let mut front: &[u8] = &[];
+            if subscription.redundancy > 0
+                && let Some((red, opus)) = self.codecs.redundant()
+            {
+                let again = (subscription.redundancy, opus);
+                let start = outgoing.say_again(packet, &stamp, again, &mut self.front);
+                if let Some(start) = start {
+                    (payload_type, body, front) = (red, start, &self.front);
+                }
+            }
             let Some(seal) = &mut outgoing.seal else {
                 return;
+            };
+            let bytes = front.len() + packet.payload.len() - body;
+            let waits = match subscription.kind {
+                Kind::Audio => {
+                    self.pacer.note(now, bytes);
+                    false
+                }
+                Kind::Video => !self.pacer.pass(now, bytes),
             };
             if outgoing.packets == 0 {
                 let waited = now.saturating_duration_since(subscription.since);
                 counters.first_packet_seconds.observe(waited, 1);
             }
             outgoing.packets = outgoing.packets.wrapping_add(1);
-            outgoing.octets = outgoing.octets.wrapping_add(packet.payload.len() as u32);
+            outgoing.octets = outgoing.octets.wrapping_add(bytes as u32);
+            if waits {
+                let place = (slot, outgoing.ssrc.get());
+                if !self.pacer.push(place, packet.clone(), stamp, payload_type) {
+                    counters.drop(Dropped::PacerFull);
+                }
+                continue;
+            }
             let plan = Plan {
                 payload_type,
                 twcc,
                 dependency: self.codecs.extensions.dependency,
+                front,
                 body,
                 seq: stamp.seq,
                 stamp,
@@ -419,6 +463,7 @@ impl Leg {
             payload_type,
             twcc,
             dependency: self.codecs.extensions.dependency,
+            front: &[],
             body: 0,
             seq,
             stamp: lost.sent.stamp,
@@ -426,6 +471,7 @@ impl Leg {
             packet,
         };
         counters.retransmits += 1;
+        self.pacer.note(now, bytes);
         self.wire.send(&plan, seal, now, counters);
     }
 

@@ -4,12 +4,12 @@
 use std::time::{Duration, Instant};
 
 use super::TrackKey;
-use super::allocator;
 use super::burst::StreamKey;
 use super::counters::Dropped;
 use super::demux::{Class, Pair, Place};
 use super::encoding::{Encoding, EncodingKey};
-use super::message::{Connection, Kind, Notice};
+use super::layers::Pressure;
+use super::message::{Connection, Kind};
 use super::packet::{Layer, Packet, Shown};
 use super::participant::{Participant, Source};
 use super::peer::{PeerEvent, Unaccepted};
@@ -22,7 +22,6 @@ use super::srtp::{Opener, OwnSsrc, RtpOpener, Sealer};
 use super::tests::fault;
 use super::track::Publisher;
 use super::uplink::{Received, Uplink};
-use crate::units::Bitrate;
 
 /// Streams a participant is remembered to send; a new one past this replaces the oldest. Three
 /// layers of each of 32 tracks fit.
@@ -359,7 +358,13 @@ impl Room {
                     self.ask_publisher(core, key, now);
                 }
             }
-            rtcp::Item::Twcc(feedback) => participant.leg.estimator().feedback(now, &feedback),
+            rtcp::Item::Twcc(feedback) => {
+                if participant.leg.estimator().feedback(now, &feedback) {
+                    self.adapt(core, slot, now);
+                    self.arm(core, slot);
+                }
+            }
+            rtcp::Item::Remb(rate) => participant.leg.estimator().receiver_says(rate),
             rtcp::Item::Ignored => {}
         }
     }
@@ -387,67 +392,6 @@ impl Room {
         }
     }
 
-    /// Chooses layers for all that a participant receives.
-    pub fn adapt(&mut self, core: &mut Core, slot: u32, now: Instant) {
-        let Self {
-            tracks,
-            participants,
-            ..
-        } = self;
-        let participant = &mut participants[slot as usize];
-        let Participant { leg, link, .. } = participant;
-        leg.estimator().tick(now);
-        // What a cut leaves is measured on numbered packets, which audio isn't: its share is off
-        // already. Before a cut it is small beside the headroom of a raise.
-        let budget = leg.estimator().estimate();
-        core.wishes.clear();
-        for subscription in leg.subscriptions() {
-            let track = &tracks[subscription.track.0 as usize];
-            if subscription.is_weighed(track, now) {
-                let wish = subscription.wish(track, participant.may_pause, now);
-                core.wishes.push(wish);
-            }
-        }
-        let spent = allocator::allocate(budget, &core.wishes, &mut core.grants);
-        link.allows(spent, allocator::wanted(&core.wishes));
-        let (mut asked, mut updates) = (Vec::new(), Vec::new());
-        let mut paused = false;
-        let mut grants = core.grants.iter().copied();
-        for subscription in leg.subscriptions().filter(|s| s.kind == Kind::Video) {
-            let track = &tracks[subscription.track.0 as usize];
-            let wanted = subscription.is_wanted(track);
-            let weighed = subscription.is_weighed(track, now);
-            subscription.granted = if weighed {
-                grants.next().flatten()
-            } else {
-                None
-            };
-            let granted = subscription.granted;
-            let encoding = &track.encodings[subscription.encoding];
-            let target = granted.map(|grant| encoding.target(grant.layer, grant.temporal));
-            let source = subscription.source();
-            let Some(outgoing) = &mut subscription.outgoing else {
-                continue;
-            };
-            if weighed {
-                updates.extend(outgoing.follow(granted.is_some(), now, &mut core.counters));
-            }
-            paused |= wanted && outgoing.flow.is_paused();
-            outgoing.layers.set_target(target);
-            if outgoing.layers.wanted_key_frame(now).is_some() {
-                asked.push(source);
-            }
-        }
-        leg.estimator().starve(paused && spent == Bitrate::ZERO);
-        if !updates.is_empty() {
-            core.notify(participant.session, Notice::StreamStates(updates));
-        }
-        for key in asked {
-            self.want_key_frames(key, now);
-            self.ask_publisher(core, key, now);
-        }
-    }
-
     /// Collects which layers of an encoding somebody needs a key frame of.
     pub fn want_key_frames(&mut self, key: EncodingKey, now: Instant) {
         let Self {
@@ -463,7 +407,8 @@ impl Room {
         } = &mut track.encodings[key.number];
         for subscriber in subscribers {
             let leg = &mut participants[subscriber.participant as usize].leg;
-            if !leg.is_connected() {
+            let full = leg.pacer.pressure() == Pressure::Full;
+            if !leg.is_connected() || leg.is_feeling(now) || full {
                 continue;
             }
             let wanted = leg

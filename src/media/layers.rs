@@ -7,9 +7,10 @@
 //! ```
 //!
 //! Streams are separate encodings: only a key frame leads from one to another, and until it comes
-//! the old one goes on. Layers inside a stream are left out by whole frames. A subscriber must
-//! never stay without a picture because the layer it wants has stopped: what is there is taken, and
-//! a key frame asked of it.
+//! the old one goes on; unless far too much goes out, or waits to: then it ends with its picture,
+//! and the subscription waits. Layers inside a stream are left out by whole frames. A subscriber
+//! must never stay without a picture because the layer it wants has stopped: what is there is
+//! taken, and a key frame asked of it.
 //!
 //! Audio has no layers and does not come here. Numbers are for
 //! [`Rewrite`](super::rewrite::Rewrite), which target is right for the allocator, and asking for
@@ -30,6 +31,7 @@ pub const SILENCE: Duration = Duration::from_millis(1500);
 #[derive(Debug)]
 pub struct Layers {
     state: State,
+    pressure: Pressure,
     heard: [Option<Heard>; Layer::COUNT_MAX],
     /// When the spatial layers inside a stream were last heard of.
     inner: [Option<Instant>; Layer::COUNT_MAX],
@@ -42,6 +44,17 @@ pub struct Target {
     pub stream: Layer,
     /// Its highest layers.
     pub cut: Cut,
+}
+
+/// How much waits to be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Pressure {
+    /// No more than usual.
+    None,
+    /// So much that frames are left out that can be.
+    Long,
+    /// Too much: nothing more, until there is room for a key frame.
+    Full,
 }
 
 /// What to do with a packet.
@@ -81,6 +94,10 @@ struct Current {
     frame: (u32, u8),
     fate: Decision,
     left_out: LeftOut,
+    /// It ends with the next picture.
+    ends: bool,
+    /// Its key frame has left, so that what waits is what came after it.
+    settled: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -94,6 +111,7 @@ impl Layers {
     pub fn new() -> Self {
         Self {
             state: State::Paused,
+            pressure: Pressure::None,
             heard: [None; Layer::COUNT_MAX],
             inner: [None; Layer::COUNT_MAX],
         }
@@ -117,15 +135,29 @@ impl Layers {
         }
     }
 
+    /// What goes out now is more than the link carries: a smaller target doesn't wait for its key
+    /// frame, but ends that with the next frame.
+    pub fn cut_short(&mut self) {
+        if let State::Forwarding { current, target } = &mut self.state {
+            current.ends |= target.stream < current.layer;
+        }
+    }
+
+    /// How much waits to be sent.
+    pub fn press(&mut self, pressure: Pressure) {
+        self.pressure = pressure;
+    }
+
     /// Decides on a packet. Feed every packet of every layer of the track, in order of arrival.
     pub fn decide(&mut self, packet: &Packet) -> Decision {
         let Some(place) = self.hear(packet) else {
             return Decision::Ignore;
         };
         let start = packet.frame.key && matches!(place, Place::Next { .. } | Place::Restart);
-        if start && self.takes(packet) {
+        if start && self.pressure < Pressure::Full && self.takes(packet) {
             return self.switch(packet);
         }
+        let pressure = self.pressure;
         match &mut self.state {
             State::Paused => Decision::Ignore,
             State::Waiting { since, .. } => {
@@ -134,7 +166,21 @@ impl Layers {
             }
             State::Forwarding { current, target } if current.layer == packet.layer => match place {
                 Place::Late | Place::Stray => Decision::Forward,
-                Place::Next { .. } | Place::Restart => current.decide(packet, target.cut),
+                Place::Next { .. } | Place::Restart if current.ends_at(packet, pressure) => {
+                    let target = *target;
+                    self.state = State::Waiting {
+                        target,
+                        since: None,
+                    };
+                    Decision::Ignore
+                }
+                Place::Next { .. } | Place::Restart => {
+                    let mut wanted = target.cut;
+                    if pressure > Pressure::None {
+                        wanted.temporal = 0;
+                    }
+                    current.decide(packet, wanted)
+                }
             },
             State::Forwarding { .. } => Decision::Ignore,
         }
@@ -233,6 +279,8 @@ impl Layers {
             frame: (packet.timestamp, packet.frame.spatial),
             fate: Decision::Forward,
             left_out: LeftOut::default(),
+            ends: false,
+            settled: false,
         };
         self.state = State::Forwarding { current, target };
         Decision::Switch
@@ -270,6 +318,13 @@ impl Default for Layers {
 }
 
 impl Current {
+    /// Whether it ends, and a new picture begins here.
+    fn ends_at(&mut self, packet: &Packet, pressure: Pressure) -> bool {
+        self.settled |= pressure < Pressure::Full;
+        let ends = self.ends || self.settled && pressure == Pressure::Full;
+        ends && packet.frame.start && packet.timestamp != self.frame.0
+    }
+
     /// Decides on a packet in order. All packets of a frame share one fate: half a frame is of no
     /// use, and holds the receiver up.
     fn decide(&mut self, packet: &Packet, wanted: Cut) -> Decision {

@@ -4,6 +4,7 @@
 //! [`Shard::handle`]; datagrams, notices and the next deadline come out of [`Shard::poll`]. Tests,
 //! benches, fuzzers and the daemon drive the same code.
 
+mod adapting;
 mod administration;
 pub mod allocator;
 mod announcing;
@@ -36,6 +37,8 @@ mod nomination;
 pub mod ntp;
 mod offer;
 pub mod order;
+pub mod pacer;
+pub mod pacing;
 pub mod packet;
 mod participant;
 pub mod pausing;
@@ -45,6 +48,7 @@ mod permitting;
 mod profile;
 mod publishing;
 pub mod quality;
+pub mod redundancy;
 pub mod relay;
 pub mod restriction;
 mod resuming;

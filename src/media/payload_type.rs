@@ -4,6 +4,7 @@
 //! str0m echoes them in its answer, and from there they are read.
 
 use super::codec::{Codec, Format, dependency, h264, red};
+use super::message::Kind;
 use super::packet::Packet;
 
 /// What was negotiated; empty until a section of that kind was.
@@ -15,12 +16,14 @@ pub struct Codecs {
     pub extensions: Extensions,
 }
 
-/// Ids of the header extensions that are read of what a client publishes; the first two are
+/// Ids of the header extensions that are read of what a client publishes; the first three are
 /// written too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Extensions {
-    /// Transport-wide sequence number.
+    /// Transport-wide sequence number, of video.
     pub twcc: Option<u8>,
+    /// The same of sound: not every client tells of that.
+    pub twcc_audio: Option<u8>,
     /// Dependency descriptor.
     pub dependency: Option<u8>,
     /// Loudness (RFC 6464).
@@ -47,10 +50,19 @@ pub const TWCC_URI: &str =
     "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01";
 
 impl Extensions {
-    fn note(&mut self, id: u8, uri: &str) {
+    /// The transport-wide sequence number of a kind of media.
+    pub fn twcc_of(&self, kind: Kind) -> Option<u8> {
+        match kind {
+            Kind::Audio => self.twcc_audio,
+            Kind::Video => self.twcc,
+        }
+    }
+
+    fn note(&mut self, id: u8, uri: &str, audio: bool) {
         // Larger ids need the two-byte form, which is longer.
         let short = (1..=14).contains(&id);
         let extension = match uri.split(' ').next().unwrap_or_default() {
+            TWCC_URI if short && audio => &mut self.twcc_audio,
             TWCC_URI if short => &mut self.twcc,
             dependency::URI if short => &mut self.dependency,
             "urn:ietf:params:rtp-hdrext:ssrc-audio-level" => &mut self.audio_level,
@@ -70,8 +82,11 @@ impl Codecs {
         for (pt, text) in answer.lines().filter_map(|it| attribute(it, "a=fmtp:")) {
             parameters[usize::from(pt)].get_or_insert(text);
         }
+        let mut audio = false;
         for line in answer.lines() {
-            if let Some((pt, name)) = attribute(line, "a=rtpmap:") {
+            if line.starts_with("m=") {
+                audio = line.starts_with("m=audio");
+            } else if let Some((pt, name)) = attribute(line, "a=rtpmap:") {
                 let format = match codec_of(name) {
                     Some(Codec::H264) => {
                         let parameters = parameters[usize::from(pt)].unwrap_or_default();
@@ -83,7 +98,7 @@ impl Codecs {
                     self.note(format, pt);
                 }
             } else if let Some((id, uri)) = attribute(line, "a=extmap:") {
-                self.extensions.note(id, uri);
+                self.extensions.note(id, uri, audio);
             }
         }
         for line in answer.lines() {
@@ -147,6 +162,17 @@ impl Codecs {
         let redundant = packet.format == Format::Plain(Codec::Red);
         let newest = redundant.then(|| red::newest(&packet.payload))??;
         Some((opus, newest.start))
+    }
+
+    /// The payload types of sound with redundancy, and of the sound in it, for who can read that.
+    pub fn redundant(&self) -> Option<(u8, u8)> {
+        let media = |codec| self.media(Format::Plain(codec));
+        media(Codec::Red).zip(media(Codec::Opus))
+    }
+
+    /// A payload type of retransmissions, whatever of.
+    pub fn any_rtx(&self) -> Option<u8> {
+        self.formats.iter().find_map(|it| it.rtx)
     }
 
     /// The payload type of its retransmissions.

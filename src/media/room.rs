@@ -497,6 +497,7 @@ impl Room {
             self.drain(core, slot, Connection::Publisher, now);
         }
         self.wake_downlink(core, slot, now);
+        self.pace(core, slot, now);
         if self
             .participants
             .get(slot as usize)

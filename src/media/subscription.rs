@@ -4,12 +4,14 @@ use std::time::{Duration, Instant};
 
 use super::TrackKey;
 use super::allocator::{Grant, Pausing, Priority, TEMPORAL_MAX, Wish};
+use super::codec::{Codec, red};
 use super::counters::Counters;
 use super::encoding::EncodingKey;
 use super::layers::{Decision, Layers};
 use super::message::{Kind, Source, TrackSettings};
 use super::packet::{Layer, Packet};
 use super::pausing::Flow;
+use super::redundancy::History;
 use super::rewrite::{Alignment, Rewrite, Stamp};
 use super::sdp;
 use super::srtp::{self, OwnSsrc, SealRefused, Sealer};
@@ -30,6 +32,8 @@ pub struct Subscription {
     pub since: Instant,
     /// Its wait for a section, while it has none and the client could give it one.
     pub wait: Wait,
+    /// How often a packet of its sound is said again.
+    pub redundancy: usize,
     /// What bandwidth last allowed.
     pub granted: Option<Grant>,
     /// The stream it goes out on, once a media section carries it.
@@ -66,6 +70,8 @@ pub struct Outgoing {
     pub layers: Layers,
     /// Whether bandwidth lets it come.
     pub flow: Flow,
+    /// What of sound may be said again, since that is done.
+    pub spoken: Option<Box<History>>,
     /// The one whose timestamps it follows now; none yet after a change of encoding.
     pub source: Option<Layer>,
     /// RTP packets sent; wraps, as in sender reports.
@@ -145,6 +151,19 @@ impl Subscription {
         false
     }
 
+    /// Says each packet of its sound again so often.
+    pub fn repeat(&mut self, times: usize) {
+        self.redundancy = times;
+        if let Some(outgoing) = &mut self.outgoing {
+            match times {
+                0 => outgoing.spoken = None,
+                _ => {
+                    outgoing.spoken.get_or_insert_default();
+                }
+            }
+        }
+    }
+
     /// Nothing is sent for a while. What the subscriber misses meanwhile is not lost.
     pub fn pause(&mut self) {
         if let Some(outgoing) = &mut self.outgoing {
@@ -215,6 +234,29 @@ impl Subscription {
 }
 
 impl Outgoing {
+    /// Puts what was said before in front of a packet of sound; where that begins, if it is done.
+    pub fn say_again(
+        &mut self,
+        packet: &Packet,
+        stamp: &Stamp,
+        (level, payload_type): (usize, u8),
+        front: &mut Vec<u8>,
+    ) -> Option<usize> {
+        let history = self.spoken.as_mut().filter(|_| level > 0)?;
+        let frame = match packet.format.codec() {
+            Codec::Red => red::newest(&packet.payload)?,
+            _ => 0..packet.payload.len(),
+        };
+        let start = frame.start;
+        history.write(
+            front,
+            level,
+            payload_type,
+            (&packet.payload, frame, stamp.timestamp),
+        );
+        Some(start)
+    }
+
     /// There are keys. An error means that these keys have sealed for as many SSRCs as they may.
     pub fn register(&mut self, sealer: &mut Sealer) -> Result<(), SealRefused> {
         self.seal = Some(sealer.register(self.ssrc)?);

@@ -76,7 +76,7 @@ pub struct Stream {
     pub ssrc: Option<u32>,
     /// The last packets of a video, for retransmissions to any subscriber.
     pub ring: Option<Ring>,
-    /// What each of its spatial and temporal layers costs, without those below.
+    /// What each of its spatial and temporal layers costs on the wire, without those below.
     pub rates: [[RateMeter; TEMPORAL_MAX]; Layer::COUNT_MAX],
     /// When the last packet of each of its spatial layers came.
     inner: [Option<Instant>; Layer::COUNT_MAX],
@@ -165,7 +165,8 @@ impl Stream {
         let spatial = usize::from(spatial).min(Layer::COUNT_MAX - 1);
         let temporal = usize::from(temporal).min(TEMPORAL_MAX - 1);
         self.inner[spatial] = Some(packet.arrival);
-        self.rates[spatial][temporal].add(packet.arrival, packet.payload.len());
+        let bytes = packet.payload.len() + WIRE_BYTES;
+        self.rates[spatial][temporal].add(packet.arrival, bytes);
         if key {
             self.key_frames.forget();
         }
@@ -199,6 +200,10 @@ impl Stream {
         self.inner[spatial].is_some_and(|at| now.saturating_duration_since(at) < SILENCE)
     }
 }
+
+/// What a packet takes on the wire beside its payload: headers of IPv4 and UDP, RTP's with a
+/// transport-wide number, authentication tag.
+pub const WIRE_BYTES: usize = 28 + 12 + 8 + 16;
 
 /// RTP clock rate of the codecs we carry: Opus and all video.
 pub fn clock_rate(kind: Kind) -> u32 {

@@ -12,6 +12,7 @@ use super::packet::Packet;
 use super::retransmit::Budget;
 use super::rewrite::{Face, Stamp};
 use super::srtp::{self, OwnSsrc};
+use super::track::WIRE_BYTES;
 
 /// What all streams of a leg share: the batch they are written to, one numbering, one budget.
 pub struct Wire {
@@ -26,10 +27,12 @@ pub struct Wire {
 /// One packet as it goes out.
 pub struct Plan<'a> {
     pub payload_type: u8,
-    /// Id of the extension that carries the transport-wide number, for video.
+    /// Id of the extension that carries the transport-wide number, if the client knows it.
     pub twcc: Option<u8>,
     /// Id of the extension that carries the dependency descriptor, for packets that have one.
     pub dependency: Option<u8>,
+    /// What is sent before the payload.
+    pub front: &'a [u8],
     /// Where in the payload begins what is sent.
     pub body: usize,
     /// Extended: also the SRTP index.
@@ -76,7 +79,10 @@ impl Wire {
                     payload.get(usize::from(descriptor.length)..).unwrap_or(&[]),
                 );
             }
-            None => buffer.extend_from_slice(payload.get(plan.body..).unwrap_or(&[])),
+            None => {
+                buffer.extend_from_slice(plan.front);
+                buffer.extend_from_slice(payload.get(plan.body..).unwrap_or(&[]));
+            }
         }
         let size = buffer.len() - start + seal.rtp_overhead();
         if segment == Some(size + 1) && plan.packet.format.codec().kind() == Kind::Video {
@@ -98,7 +104,43 @@ impl Wire {
         counters.packets_out += 1;
         counters.bytes_out += bytes as u64;
     }
+
+    /// Writes a packet of nothing but padding (RFC 3550 section 5.1): payload type, extension id,
+    /// number in its stream.
+    pub fn pad(
+        &mut self,
+        (payload_type, twcc, seq): (u8, u8, u64),
+        seal: &mut srtp::Stream,
+        now: Instant,
+        counters: &mut Counters,
+    ) {
+        let Some((buffer, start)) = self.batch.begin() else {
+            return counters.drop(Dropped::SendFailed);
+        };
+        buffer.extend_from_slice(&[0xb0, payload_type & 0x7f]);
+        buffer.extend_from_slice(&(seq as u16).to_be_bytes());
+        buffer.extend_from_slice(&[0; 4]);
+        buffer.extend_from_slice(&seal.ssrc().get().to_be_bytes());
+        let [high, low] = (self.next_twcc as u16).to_be_bytes();
+        buffer.extend_from_slice(&[0xbe, 0xde, 0, 1, twcc << 4 | 1, high, low, 0]);
+        let header_len = buffer.len() - start;
+        buffer.resize(buffer.len() + 254, 0);
+        buffer.push(255);
+        if seal.seal_rtp(buffer, start, header_len, seq).is_err() {
+            self.batch.abort(start);
+            return counters.drop(Dropped::SealIndexReused);
+        }
+        let bytes = buffer.len() - start;
+        self.batch.commit(start);
+        self.estimator.sent(self.next_twcc, bytes, now);
+        self.next_twcc += 1;
+        counters.padding_out += 1;
+        counters.bytes_out += bytes as u64;
+    }
 }
+
+/// What a packet of padding takes on the wire: as much as one can have, and its headers.
+pub const PADDING_BYTES: u64 = 255 + WIRE_BYTES as u64;
 
 /// Pads a packet by one byte (RFC 3550 section 5.1), which makes it as long as those before it.
 /// What libwebrtc cuts a frame into differs by that byte; equal ones leave as one run.

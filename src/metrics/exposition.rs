@@ -150,6 +150,11 @@ impl Page {
             shard.packets_out,
         );
         self.counter(
+            "padding_packets_out_total",
+            "RTP packets of nothing but padding, which show what a subscriber's link carries.",
+            shard.padding_out,
+        );
+        self.counter(
             "relay_packets_out_total",
             "RTP packets handed to other workers, once for each that has subscribers.",
             shard.relayed_out,

@@ -67,7 +67,10 @@ pub enum News {
     /// Nothing: never sent, forgotten, or told before.
     None,
     /// It is missing.
-    Lost,
+    Lost {
+        /// How long it is.
+        bytes: u64,
+    },
     /// It arrived.
     Arrived {
         /// When it was sent.
@@ -131,7 +134,9 @@ impl Register {
         match (before, arrived) {
             (State::InFlight, false) => {
                 packet.set(State::Lost);
-                News::Lost
+                News::Lost {
+                    bytes: packet.bytes(),
+                }
             }
             (State::InFlight | State::Lost, true) => {
                 packet.set(State::Arrived);
@@ -181,7 +186,8 @@ mod tests {
         for seq in 65_530..65_540 {
             register.push(seq, 100, now);
         }
-        assert_eq!(register.tell(65_535, false), News::Lost);
+        let lost = News::Lost { bytes: 100 };
+        assert_eq!(register.tell(65_535, false), lost);
         assert_eq!(register.tell(65_535, false), News::None);
         let arrived = |late| News::Arrived {
             sent: now,
@@ -220,7 +226,7 @@ mod tests {
             let sent = start + Duration::from_secs(seconds);
             register.push(seq, 1 << (seq * 4), sent);
             let news = register.tell(seq as u16, false);
-            assert_eq!(news, News::Lost);
+            assert!(matches!(news, News::Lost { .. }), "{news:?}");
             let News::Arrived {
                 sent: at,
                 bytes,

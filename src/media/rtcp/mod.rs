@@ -13,6 +13,7 @@ pub mod write;
 use str0m::rtp::Ssrc;
 
 use super::ntp::Ntp;
+use crate::units::Bitrate;
 use twcc::Twcc;
 
 /// Walks the packets of a decrypted datagram. After the first error there is nothing more: with a
@@ -53,7 +54,9 @@ pub enum Item<'a> {
     Fir(Ssrc),
     /// What arrived and when.
     Twcc(Twcc<'a>),
-    /// A packet of another kind: SDES, BYE, APP, XR, REMB and whatever is yet to come.
+    /// How much the receiver thinks may be sent (draft-alvestrand-rmcat-remb-03 section 2.2).
+    Remb(Bitrate),
+    /// A packet of another kind: SDES, BYE, APP, XR and whatever is yet to come.
     Ignored,
 }
 
@@ -175,6 +178,7 @@ impl<'a> Items<'a> {
             (RTPFB, 15) => Some(Item::Twcc(Twcc::read(body)?)),
             (PSFB, 1) => Some(Item::Pli(u32_at(body, 4)?.into())),
             (PSFB, 4) => self.fir(body),
+            (PSFB, 15) => Some(remb(body).map_or(Item::Ignored, Item::Remb)),
             _ => Some(Item::Ignored),
         }
     }
@@ -203,6 +207,15 @@ impl<'a> Items<'a> {
         self.pending = Pending::Fir(entries);
         self.pending.next()
     }
+}
+
+/// Application layer feedback that says REMB; others say something else.
+fn remb(body: &[u8]) -> Option<Bitrate> {
+    let rate = body.get(8..)?.strip_prefix(b"REMB")?;
+    let word = u32_at(rate, 0)?;
+    let (exponent, mantissa) = (word >> 18 & 0x3f, u64::from(word & 0x3_ffff));
+    let factor = 1_u64.checked_shl(exponent)?;
+    Some(Bitrate::bps(mantissa.saturating_mul(factor)))
 }
 
 /// The rest of a packet that yields several items; its length is already checked.

@@ -64,6 +64,7 @@ fn told(datagram: &[u8]) -> Vec<String> {
                     .map(|(seq, at)| (seq, at.map(|at| at.micros() / 250)));
                 format!("twcc {:?}", packets.collect::<Vec<_>>())
             }
+            Ok(Item::Remb(rate)) => format!("remb {}", rate.as_bps()),
             Ok(Item::Ignored) => "ignored".into(),
         })
         .collect()
@@ -222,6 +223,17 @@ fn what_is_unknown_or_empty_is_ignored() {
     ] {
         assert_eq!(told(&datagram), ["ignored"]);
     }
+}
+
+#[test]
+fn a_receiver_says_how_much_may_be_sent() {
+    // 0x2_0000 times 2 to the 3.
+    let body = [b"REMB".as_slice(), &[1, 0x0e, 0, 0, 0, 0, 0, 7]].concat();
+    assert_eq!(told(&feedback(15, PSFB, &body)), ["remb 1048576"]);
+    let most = [b"REMB".as_slice(), &[0, 0xff, 0xff, 0xff]].concat();
+    assert_eq!(told(&feedback(15, PSFB, &most)).len(), 1);
+    let other = feedback(15, PSFB, b"NONE\0\0\0\0");
+    assert_eq!(told(&other), ["ignored"]);
 }
 
 #[test]

@@ -98,10 +98,13 @@ fn a_late_joiner_is_given_all_tracks_at_once() {
     call.run(400);
     let asked = call[anna].key_frames_asked.iter();
     let asked = asked.filter(|(at, ..)| *at >= connected - Duration::from_millis(10));
-    assert_eq!(asked.count(), 1, "one key frame is asked for, at once");
+    let asked: Vec<_> = asked.map(|it| it.0 - connected).collect();
+    assert_eq!(asked.len(), 1, "one key frame is asked for: {asked:?}");
     let seen = call[late].received_of(&camera);
     assert!(descriptor(seen[0]).key_frame);
-    assert!(seen[0].at - connected < Duration::from_millis(150));
+    // First it is looked what her link carries.
+    let waited = seen[0].at - connected;
+    assert!(waited < Duration::from_millis(250), "{waited:?}");
     assert!(!call[late].received_of(&microphone).is_empty());
 }
 

@@ -100,7 +100,7 @@ impl<'a> Header<'a> {
     fn note(&mut self, id: u8, value: &'a [u8], ids: &Extensions) {
         let text = || std::str::from_utf8(value).ok();
         match Some(id) {
-            id if id == ids.twcc => {
+            id if id == ids.twcc || id == ids.twcc_audio => {
                 self.twcc = value.first_chunk().map(|bytes| u16::from_be_bytes(*bytes));
             }
             id if id == ids.audio_level => {
@@ -130,6 +130,7 @@ mod tests {
 
     const IDS: Extensions = Extensions {
         twcc: Some(3),
+        twcc_audio: Some(3),
         audio_level: Some(1),
         mid: Some(4),
         rid: Some(10),

@@ -46,6 +46,34 @@ fn a_narrow_link_lowers_quality_and_recovers() {
     meeting.assert_blameless();
 }
 
+/// Carl's link is very bad. Bert sees what he would see without him.
+#[test]
+fn somebody_on_a_bad_link_changes_nothing_for_others() {
+    let seen = |with_carl: bool| {
+        let mut meeting = Meeting::seeded(23);
+        meeting.enter("anna", Link::broadband());
+        meeting.publish("anna", Medium::camera("camera"));
+        meeting.publish("anna", Medium::microphone("microphone"));
+        meeting.enter("bert", Link::broadband());
+        meeting.run(secs(5));
+        if with_carl {
+            meeting.enter("carl", Link::narrow(Bitrate::kbps(100)));
+        }
+        meeting.forget_freezes();
+        meeting.run(secs(60));
+        meeting.assert_longest_freeze_below("bert", millis(100));
+        meeting.assert_blameless();
+        let asked = meeting.client("anna").published[0].streams[2].asked.1;
+        let stream = meeting.streams("bert", "anna", Kind::Video)[0];
+        (
+            stream.decoder.frames_shown,
+            stream.decoder.layers.len(),
+            asked,
+        )
+    };
+    assert_eq!(seen(true), seen(false));
+}
+
 /// The link carries one large picture and a small one. Bert says whose is to be large.
 #[test]
 fn who_is_preferred_has_the_large_picture() {
