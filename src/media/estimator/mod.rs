@@ -188,10 +188,7 @@ impl Estimator {
         for (seq, arrival) in twcc.packets() {
             match self.register.tell(seq, arrival.is_some()) {
                 News::None => {}
-                News::Lost { bytes } => {
-                    self.loss.lost();
-                    self.rehearsals.told(seq, bytes, None);
-                }
+                News::Lost => self.loss.lost(),
                 News::Arrived {
                     sent,
                     bytes,
@@ -204,7 +201,7 @@ impl Estimator {
                         self.arrivals = Arrivals::new();
                     }
                     self.arrivals.add(now, sent, received, bytes);
-                    self.rehearsals.told(seq, bytes, Some((sent, received)));
+                    self.rehearsals.arrived(seq, bytes, (sent, received));
                     let waited = late.is_some_and(|late| received - sent > late);
                     self.loss.arrived(now, waited, recovered);
                 }

@@ -283,8 +283,8 @@ impl Rehearsals {
         }
     }
 
-    /// A packet arrived, or was lost: `times` are those of sending and arrival in microseconds.
-    pub fn told(&mut self, seq: u16, bytes: u64, times: Option<(i64, i64)>) {
+    /// A packet arrived: when it was sent and received, in microseconds.
+    pub fn arrived(&mut self, seq: u16, bytes: u64, (sent, received): (i64, i64)) {
         let (State::Running(run) | State::Judging(run, _)) = &mut self.state else {
             return;
         };
@@ -294,9 +294,6 @@ impl Rehearsals {
         if u64::from(seq.wrapping_sub(first as u16)) > last - first {
             return;
         }
-        let Some((sent, received)) = times else {
-            return;
-        };
         match &mut run.arrived {
             Some(arrived) => {
                 arrived.last = arrived.last.max(received);
@@ -440,7 +437,7 @@ mod tests {
                 seq += 1;
                 rehearsals.sent(seq, 300, now);
                 idle = idle.max(micros(now) as f64) + link.time_for(300).as_micros() as f64;
-                rehearsals.told(seq as u16, 300, Some((micros(now), idle as i64 + 20_000)));
+                rehearsals.arrived(seq as u16, 300, (micros(now), idle as i64 + 20_000));
             }
             let outcome = rehearsals.judge(now, true, Duration::from_millis(40), Bitrate::MAX);
             if let Some(outcome) = outcome {
