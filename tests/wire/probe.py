@@ -116,14 +116,16 @@ class Probe:
         """Takes the stay up again; gives the first message: (time, kind, body)."""
         request = rtc.JoinRequest(reconnect=True, **fields)
         request.participant_sid = sid or self.join.participant.sid
-        before, self.closed = len(self.log), asyncio.Event()
+        self.closed = asyncio.Event()
         address = (f"{self.url}/rtc/v1?access_token={access or token(self.room, self.identity)}"
                    f"&join_request={join_parameter(request)}")
         self.socket = await websockets.connect(address, max_size=None, open_timeout=10,
                                                ping_interval=None)
-        self.tasks.append(asyncio.ensure_future(self._read()))
-        await until(lambda: len(self.log) > before, "a first message", 5)
-        return self.log[before]
+        # The former socket may still be read, and its last messages aren't the first of this one.
+        heard = []
+        self.tasks.append(asyncio.ensure_future(self._read(heard)))
+        await until(lambda: heard, "a first message", 5)
+        return heard[0]
 
     async def restart_ice(self):
         """An offer with new credentials, as clients send after a resume."""
@@ -133,14 +135,18 @@ class Probe:
         self.peer.ice.remote_password = self.answer.password
         await asyncio.wait_for(self.peer.ice.connected.wait(), 5)
 
-    async def _read(self):
+    async def _read(self, heard=None):
+        """Notes what comes in the log, and in `heard` what this socket alone brings."""
         closed = self.closed
         try:
             async for frame in self.socket:
                 message = rtc.SignalResponse.FromString(frame)
                 kind = message.WhichOneof("message")
                 body = getattr(message, kind) if kind else None
-                self.log.append((time.monotonic(), kind, body))
+                entry = (time.monotonic(), kind, body)
+                self.log.append(entry)
+                if heard is not None:
+                    heard.append(entry)
                 self._take(kind, body)
         except websockets.ConnectionClosed:
             pass
