@@ -65,7 +65,7 @@ pub fn of(scenario: &Scenario, outcome: &Outcome<'_>) -> (Figures, Stood) {
     let switches: usize = pictures().map(|it| it.layers.len().saturating_sub(1)).sum();
     note(
         Figure::Switches,
-        Some(switches as f64 / minutes / scenario.publishers as f64),
+        Some(switches as f64 / minutes / scenario.pictures() as f64),
     );
     let key_frames: u32 = outcome.offered.iter().map(|it| it.key_frames).sum();
     note(
@@ -79,6 +79,7 @@ pub fn of(scenario: &Scenario, outcome: &Outcome<'_>) -> (Figures, Stood) {
             note(Figure::Share, Some(share(outcome, trouble)));
         }
     }
+    note(Figure::Lower, lower(outcome));
     let (lost, gap) = sound(outcome);
     note(Figure::SoundLost, Some(lost * 100.0));
     note(Figure::SoundGap, Some(gap.as_secs_f64() * 1000.0));
@@ -93,7 +94,7 @@ pub fn of(scenario: &Scenario, outcome: &Outcome<'_>) -> (Figures, Stood) {
         moving += usize::from(moves(&shown, layer, outcome.end));
     }
     let total: Duration = stood.iter().map(|(_, span)| *span).sum();
-    let of_all = total.as_secs_f64() / scenario.seconds as f64 / scenario.publishers as f64;
+    let of_all = total.as_secs_f64() / scenario.seconds as f64 / scenario.pictures() as f64;
     note(Figure::Freeze, Some(of_all * 100.0));
     let longest = stood
         .iter()
@@ -103,7 +104,7 @@ pub fn of(scenario: &Scenario, outcome: &Outcome<'_>) -> (Figures, Stood) {
     note(Figure::FreezeLongest, Some(longest.as_secs_f64()));
     note(
         Figure::Moving,
-        Some(moving as f64 / scenario.publishers as f64),
+        Some(moving as f64 / scenario.pictures() as f64),
     );
     (figures, stood)
 }
@@ -208,6 +209,18 @@ fn fall(outcome: &Outcome<'_>, from: u64) -> Option<f64> {
     )
 }
 
+/// From when the largest layer ended until the last viewer saw another.
+fn lower(outcome: &Outcome<'_>) -> Option<f64> {
+    let ended = outcome.ended?;
+    let pictures = outcome.received.iter().filter(|it| it.kind == Kind::Video);
+    let each = pictures.map(|picture| {
+        let mut later = picture.layers.iter().filter(|(at, _)| *at >= ended);
+        later.next().map_or(outcome.end, |(at, _)| *at)
+    });
+    let last = each.max()?;
+    Some(last.saturating_duration_since(ended).as_secs_f64())
+}
+
 fn share(outcome: &Outcome<'_>, (from, to): (u64, u64)) -> f64 {
     let span = Duration::from_secs(from)..Duration::from_secs(to);
     let inside = outcome
@@ -220,13 +233,17 @@ fn share(outcome: &Outcome<'_>, (from, to): (u64, u64)) -> f64 {
     came as f64 / could.max(1) as f64
 }
 
-/// The part of the sound that never came, and its longest gap in the time of the sound.
+/// The part of the sound that never came, and its longest gap in the time of the sound; of the
+/// viewer who misses most.
 fn sound(outcome: &Outcome<'_>) -> (f64, Duration) {
-    let (first, last) = outcome.sound_span;
+    let heard = outcome.received.iter().filter(|it| it.kind == Kind::Audio);
+    let heard = heard.map(|it| sound_of(outcome.sound_span, it));
+    let nothing = (1.0, outcome.end - outcome.start);
+    heard.max_by(|a, b| a.0.total_cmp(&b.0)).unwrap_or(nothing)
+}
+
+fn sound_of((first, last): (u64, u64), heard: &Received<'_>) -> (f64, Duration) {
     let last = last.saturating_sub(UNDER_WAY);
-    let Some(heard) = outcome.received.iter().find(|it| it.kind == Kind::Audio) else {
-        return (1.0, outcome.end - outcome.start);
-    };
     let came = heard.record.packets.iter().map(|it| it.seq);
     let mut numbers: Vec<_> = came.chain(heard.record.recovered.iter().copied()).collect();
     numbers.sort_unstable();
@@ -280,6 +297,7 @@ mod tests {
             offered: &[],
             sound: Offered::default(),
             sound_span: (1, 1000),
+            ended: None,
         }
     }
 

@@ -17,6 +17,11 @@ pub struct Scenario {
     pub seconds: u64,
     /// Who publishes a camera to the viewer; the first has a microphone too.
     pub publishers: usize,
+    /// How many watch, each over a link of its own like this.
+    pub viewers: usize,
+    /// What the publisher's uplink carries and its queue holds, if that is little. Its encoder
+    /// follows it.
+    pub uplink: Option<(Course, u64)>,
     /// What the viewer's downlink carries.
     pub course: Course,
     /// Bytes that may wait for it.
@@ -54,6 +59,8 @@ pub enum Figure {
     Recovery,
     /// From the beginning of the trouble until the estimate is no more than a tenth above it.
     Fall,
+    /// From when a publisher ends its largest layer until all viewers see another, in seconds.
+    Lower,
     /// Sound that never came, in percent.
     SoundLost,
     /// The longest gap in the sound, in milliseconds.
@@ -69,11 +76,12 @@ pub enum Figure {
 
 impl Figure {
     /// All of them, in the order of the table.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Use,
         Self::LadderUse,
         Self::Start,
         Self::Fall,
+        Self::Lower,
         Self::Recovery,
         Self::Freeze,
         Self::FreezeLongest,
@@ -98,6 +106,7 @@ impl Figure {
             Self::Start => "start s",
             Self::Recovery => "recover s",
             Self::Fall => "fall s",
+            Self::Lower => "lower s",
             Self::SoundLost => "sound %",
             Self::SoundGap => "gap ms",
             Self::KeyFrames => "key/min",
@@ -168,6 +177,8 @@ const PLAIN: Scenario = Scenario {
     what: "",
     seconds: 60,
     publishers: 1,
+    viewers: 1,
+    uplink: None,
     course: Course::Steps(&[(0, 3000)]),
     queue: queue(3000, 300),
     rival: None,
@@ -178,8 +189,8 @@ const PLAIN: Scenario = Scenario {
 };
 
 use Figure::{
-    Delay, Fall, Freeze, FreezeLongest, LadderUse, Moving, Recovery, Share, SoundGap, SoundLost,
-    Start, Switches, Use,
+    Delay, Fall, Freeze, FreezeLongest, LadderUse, Lower, Moving, Recovery, Share, SoundGap,
+    SoundLost, Start, Switches, Use,
 };
 
 /// All scenarios.
@@ -456,6 +467,24 @@ pub const SCENARIOS: &[Scenario] = &[
         ..PLAIN
     },
     Scenario {
+        id: "15",
+        what: "the publisher's uplink, 0.5 Mbit/s for half a minute",
+        seconds: 120,
+        viewers: 3,
+        uplink: Some((
+            Course::Steps(&[(0, 10_000), (34, 500), (64, 10_000)]),
+            37_500,
+        )),
+        course: Course::Steps(&[(0, 10_000)]),
+        queue: queue(10_000, 300),
+        targets: &[
+            Target::most(Lower, 1.0).missed_by(1.3),
+            Target::most(Freeze, 0.5).missed_by(2.0),
+            Target::most(SoundLost, 0.0).missed_by(0.1),
+        ],
+        ..PLAIN
+    },
+    Scenario {
         id: "16",
         what: "nine pictures over 4 Mbit/s",
         publishers: 9,
@@ -496,6 +525,21 @@ impl Scenario {
             }
             _ => all,
         }
+    }
+
+    /// How many pictures are seen.
+    pub fn pictures(&self) -> usize {
+        self.publishers * self.viewers
+    }
+
+    /// A publisher's connection, if it is worth no more than this.
+    pub fn uplink(&self) -> Option<Link> {
+        let (course, queue) = self.uplink?;
+        let delay = Element::Delay(self.delay);
+        Some(Link {
+            up: vec![Element::Course(course, queue, None), delay],
+            down: vec![delay],
+        })
     }
 
     /// The viewer's connection.

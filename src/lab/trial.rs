@@ -42,8 +42,8 @@ pub const SAMPLE: Duration = Duration::from_millis(100);
 /// Publishers are there for this long before the viewer.
 const BEFORE: Duration = Duration::from_secs(4);
 
-/// Who watches.
-const VIEWER: &str = "viewer";
+/// Who watches, the one whose link is looked at.
+const VIEWER: &str = "viewer 0";
 
 /// One stream as the viewer had it.
 pub struct Received<'a> {
@@ -84,16 +84,19 @@ pub struct Outcome<'a> {
     pub sound: Offered,
     /// Sound that was sent: the first and the last number.
     pub sound_span: (u64, u64),
+    /// When the first publisher was seen to end its largest layer.
+    pub ended: Option<Instant>,
 }
 
 /// Runs `scenario`.
 pub fn run(scenario: &Scenario, seed: u64) -> Trial {
     let mut meeting = Meeting::seeded(seed);
-    let names: Vec<_> = (0..scenario.publishers)
-        .map(|number| format!("publisher {number}"))
-        .collect();
+    let names: Vec<_> = (0..scenario.publishers).map(publisher).collect();
     for (number, name) in names.iter().enumerate() {
-        meeting.enter(name, Link::broadband());
+        meeting.enter(name, scenario.uplink().unwrap_or_else(Link::broadband));
+        if scenario.uplink.is_some() {
+            meeting.follow_uplink(name);
+        }
         meeting.publish(name, Medium::camera("camera"));
         if number == 0 {
             meeting.publish(name, Medium::microphone("microphone"));
@@ -103,15 +106,20 @@ pub fn run(scenario: &Scenario, seed: u64) -> Trial {
     let start = meeting.now();
     let before = offered(&meeting, &names);
     let sound_first = sound_newest(&meeting, &names[0]);
-    meeting.enter(VIEWER, scenario.link());
-    meeting.record(VIEWER);
-    let samples = watch(&mut meeting, scenario, start);
+    let viewers: Vec<_> = (0..scenario.viewers)
+        .map(|number| format!("viewer {number}"))
+        .collect();
+    for name in &viewers {
+        meeting.enter(name, scenario.link());
+        meeting.record(name);
+    }
+    let (samples, ended) = watch(&mut meeting, scenario, start);
     let end = meeting.now();
     let after = offered(&meeting, &names);
     let sound_span = (sound_first + 1, sound_newest(&meeting, &names[0]));
     let mut totals: Vec<_> = after.iter().zip(&before).map(|(a, b)| a.since(b)).collect();
     let sound = totals.pop().unwrap_or_default();
-    let received = received(&meeting, &names);
+    let received = received(&meeting, &names, &viewers);
     let outcome = Outcome {
         start,
         end,
@@ -120,6 +128,7 @@ pub fn run(scenario: &Scenario, seed: u64) -> Trial {
         offered: &totals,
         sound,
         sound_span,
+        ended,
     };
     let (figures, freezes) = figures::of(scenario, &outcome);
     Trial {
@@ -131,8 +140,13 @@ pub fn run(scenario: &Scenario, seed: u64) -> Trial {
 }
 
 /// Lets the time of the scenario pass.
-fn watch(meeting: &mut Meeting, scenario: &Scenario, start: Instant) -> Vec<Sample> {
+fn watch(
+    meeting: &mut Meeting,
+    scenario: &Scenario,
+    start: Instant,
+) -> (Vec<Sample>, Option<Instant>) {
     let mut samples = Vec::new();
+    let mut ended = None;
     let mut seen = vec![0; scenario.publishers + 1];
     for _ in 0..scenario.seconds * 1000 / SAMPLE.as_millis() as u64 {
         meeting.run(SAMPLE);
@@ -148,6 +162,10 @@ fn watch(meeting: &mut Meeting, scenario: &Scenario, start: Instant) -> Vec<Samp
             *seen = record.packets.len();
             layer = layer.or(stream.decoder.shown.map(|(_, layer)| layer));
         }
+        if ended.is_none() && has_ended(meeting) {
+            // Since the last look.
+            ended = Some(meeting.now() - SAMPLE);
+        }
         let at = meeting.now().saturating_duration_since(start);
         samples.push(Sample {
             at,
@@ -157,7 +175,19 @@ fn watch(meeting: &mut Meeting, scenario: &Scenario, start: Instant) -> Vec<Samp
             layer,
         });
     }
-    samples
+    (samples, ended)
+}
+
+/// Whether the first publisher has ended its largest layer.
+fn has_ended(meeting: &Meeting) -> bool {
+    let published = &meeting.client(&publisher(0)).published;
+    let videos = published.iter().filter(|it| it.medium.kind == Kind::Video);
+    let mut largest = videos.filter_map(|track| track.streams.last());
+    largest.any(|stream| stream.encoder.rests())
+}
+
+fn publisher(number: usize) -> String {
+    format!("publisher {number}")
 }
 
 /// What the shard thinks the viewer's link carries.
@@ -204,10 +234,11 @@ fn sound_newest(meeting: &Meeting, name: &str) -> u64 {
     streams.map(|it| it.encoder.newest()).max().unwrap_or(0)
 }
 
-fn received<'a>(meeting: &'a Meeting, names: &[String]) -> Vec<Received<'a>> {
+fn received<'a>(meeting: &'a Meeting, names: &[String], viewers: &[String]) -> Vec<Received<'a>> {
     let number = |name: &String| meeting.client(name).number;
     let numbers: Vec<_> = names.iter().map(number).collect();
-    let streams = meeting.client(VIEWER).incoming.values();
+    let viewers = viewers.iter().map(|name| meeting.client(name));
+    let streams = viewers.flat_map(|viewer| viewer.incoming.values());
     let streams = streams.filter_map(|stream| {
         Some(Received {
             publisher: numbers.iter().position(|it| *it == stream.source.0)?,

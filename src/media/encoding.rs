@@ -214,7 +214,10 @@ impl Encoding {
         let new = now.saturating_duration_since(self.resumed) < SETTLING;
         for (at, rate) in rates.iter_mut().enumerate().take(self.count()) {
             let (stream, inner) = self.place(at);
-            *rate = stream.rates(inner, now);
+            let ended = self.streams.iter().any(|it| stream.is_outlived_by(it));
+            if !ended {
+                *rate = stream.rates(inner, now);
+            }
             if new && !stream.is_live(inner, now) {
                 let announced = self.sizes.get(at);
                 let expected = announced.map_or(0, |layer| u64::from(layer.bitrate));

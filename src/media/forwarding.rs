@@ -411,12 +411,14 @@ impl Room {
             if !leg.is_connected() || leg.is_feeling(now) || full {
                 continue;
             }
-            let wanted = leg
+            let outgoing = leg
                 .get_mut(subscriber.subscription)
-                .and_then(|subscription| subscription.outgoing.as_ref())
-                .and_then(|outgoing| outgoing.layers.wanted_key_frame(now));
-            if let Some(stream) = wanted.and_then(|layer| streams.get_mut(usize::from(layer.0))) {
-                stream.key_frames.want(now);
+                .and_then(|subscription| subscription.outgoing.as_ref());
+            let Some(outgoing) = outgoing else { continue };
+            for (stream, layer) in streams.iter_mut().zip(0..).map(|(it, at)| (it, Layer(at))) {
+                if outgoing.layers.wants_key_frame(layer, now) {
+                    stream.key_frames.want(now);
+                }
             }
         }
     }

@@ -27,6 +27,10 @@ use super::packet::{Layer, Packet};
 /// second by browsers, so this must be longer.
 pub const SILENCE: Duration = Duration::from_millis(1500);
 
+/// So many frames of another layer without a packet of one: 270 ms of a camera. A screen that
+/// doesn't change is silent in all layers.
+pub const OUTLIVED: u8 = 8;
+
 /// The layer choice of one subscription.
 #[derive(Debug)]
 pub struct Layers {
@@ -98,6 +102,8 @@ struct Current {
     ends: bool,
     /// Its key frame has left, so that what waits is what came after it.
     settled: bool,
+    /// Frames of each other layer since a packet of this one.
+    without: [u8; Layer::COUNT_MAX],
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -158,6 +164,9 @@ impl Layers {
             return self.switch(packet);
         }
         let pressure = self.pressure;
+        if let State::Forwarding { current, .. } = &mut self.state {
+            current.note(packet);
+        }
         match &mut self.state {
             State::Paused => Decision::Ignore,
             State::Waiting { since, .. } => {
@@ -199,6 +208,14 @@ impl Layers {
             current.layer == wanted && current.cut.spatial >= self.best_inner(target.cut, now)
         });
         (!there).then_some(wanted)
+    }
+
+    /// Whether a key frame of this layer would be taken now: of the wanted one, or of any below it
+    /// while the picture stands. A publisher who has ended one size may be about to end the next.
+    pub fn wants_key_frame(&self, layer: Layer, now: Instant) -> bool {
+        let wanted = self.wanted_key_frame(now);
+        let stands = matches!(&self.state, State::Forwarding { current, .. } if current.stands());
+        wanted == Some(layer) || stands && wanted > Some(layer) && self.lives(layer, now)
     }
 
     /// What is forwarded now of the stream that is.
@@ -260,8 +277,10 @@ impl Layers {
                 } else {
                     layer < current.layer && layer >= target.stream
                 };
+                let other = layer != current.layer;
                 nearer
-                    || layer != current.layer
+                    || other && current.stands() && layer <= target.stream
+                    || other
                         && !self.lives(current.layer, packet.arrival)
                         && self.best_heard(target.stream, packet.arrival) == Some(layer)
             }
@@ -281,6 +300,7 @@ impl Layers {
             left_out: LeftOut::default(),
             ends: false,
             settled: false,
+            without: Default::default(),
         };
         self.state = State::Forwarding { current, target };
         Decision::Switch
@@ -307,7 +327,12 @@ impl Layers {
 
     fn lives(&self, layer: Layer, now: Instant) -> bool {
         let heard = self.heard.get(usize::from(layer.0)).copied().flatten();
+        let current = match &self.state {
+            State::Forwarding { current, .. } if current.layer == layer => Some(current),
+            _ => None,
+        };
         heard.is_some_and(|heard| now.saturating_duration_since(heard.arrival) < SILENCE)
+            && !current.is_some_and(Current::stands)
     }
 }
 
@@ -318,6 +343,22 @@ impl Default for Layers {
 }
 
 impl Current {
+    /// Counts what comes without it.
+    fn note(&mut self, packet: &Packet) {
+        if packet.layer == self.layer {
+            self.without = Default::default();
+        } else if packet.frame.start
+            && let Some(frames) = self.without.get_mut(usize::from(packet.layer.0))
+        {
+            *frames = frames.saturating_add(1);
+        }
+    }
+
+    /// Whether another layer has gone on for some frames without it: it has ended.
+    fn stands(&self) -> bool {
+        self.without.iter().any(|frames| *frames >= OUTLIVED)
+    }
+
     /// Whether it ends, and a new picture begins here.
     fn ends_at(&mut self, packet: &Packet, pressure: Pressure) -> bool {
         self.settled |= pressure < Pressure::Full;

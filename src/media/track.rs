@@ -7,7 +7,7 @@ use super::burst::Burst;
 use super::codec::{Frame, dependency};
 use super::encoding::Encoding;
 use super::keyframe::KeyFrameRequests;
-use super::layers::SILENCE;
+use super::layers::{OUTLIVED, SILENCE};
 use super::message::{Kind, TrackInfo};
 use super::ntp::TimestampMap;
 use super::packet::{Layer, Packet};
@@ -80,6 +80,8 @@ pub struct Stream {
     pub rates: [[RateMeter; TEMPORAL_MAX]; Layer::COUNT_MAX],
     /// When the last packet of each of its spatial layers came.
     inner: [Option<Instant>; Layer::COUNT_MAX],
+    /// When its last frames began, and where the oldest of them stands.
+    begun: ([Option<Instant>; OUTLIVED as usize], usize),
     /// How its dependency descriptors are to be read.
     pub dependency: dependency::State,
     /// Key frames asked for.
@@ -144,6 +146,7 @@ impl Stream {
             ring: (kind == Kind::Video).then(Ring::video),
             rates: Default::default(),
             inner: Default::default(),
+            begun: Default::default(),
             dependency: dependency::State::default(),
             key_frames: KeyFrameRequests::default(),
             clock: TimestampMap::new(clock_rate(kind)),
@@ -158,10 +161,16 @@ impl Stream {
         self.arrivals.count(packet.seq);
         let Frame {
             key,
+            start,
             spatial,
             temporal,
             ..
         } = packet.frame;
+        if start {
+            let (begun, oldest) = &mut self.begun;
+            begun[*oldest] = Some(packet.arrival);
+            *oldest = (*oldest + 1) % begun.len();
+        }
         let spatial = usize::from(spatial).min(Layer::COUNT_MAX - 1);
         let temporal = usize::from(temporal).min(TEMPORAL_MAX - 1);
         self.inner[spatial] = Some(packet.arrival);
@@ -198,6 +207,16 @@ impl Stream {
     /// Whether packets of a spatial layer come.
     pub fn is_live(&self, spatial: usize, now: Instant) -> bool {
         self.inner[spatial].is_some_and(|at| now.saturating_duration_since(at) < SILENCE)
+    }
+
+    /// Whether `other` has gone on for some frames since this one was last heard: a publisher who
+    /// can't send all sizes any more ends the largest. A screen that doesn't change is silent in
+    /// all sizes.
+    pub fn is_outlived_by(&self, other: &Self) -> bool {
+        let (begun, oldest) = &other.begun;
+        let last = self.inner.iter().flatten().max();
+        last.zip(begun[*oldest].as_ref())
+            .is_some_and(|(last, begun)| begun > last)
     }
 }
 

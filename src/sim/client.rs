@@ -16,18 +16,20 @@ use super::judge::{Offence, Received};
 use super::receiving::{self, Header, Incoming};
 use super::sdp::{self, Section};
 use super::sending::{Datagram, Published};
+use super::uplink::Uplink;
 use super::{Note, World};
 use crate::ids::{SessionKey, TrackSid};
 use crate::media::demux::Class;
 use crate::media::dtls;
 use crate::media::fixed_keys;
-use crate::media::message::{Request, StreamUpdate};
+use crate::media::message::{Kind, Request, StreamUpdate};
 use crate::media::ntp::Ntp;
 use crate::media::rtcp::feedback::{
     TWCC_INTERVAL, Twcc, write_nack, write_pli, write_receiver_report,
 };
 use crate::media::rtcp::{self, Item};
 use crate::media::srtp::{Opener, OwnSsrc, RtpOpener, Sealer, Stream};
+use crate::units::Bitrate;
 
 /// Receiving sections of each kind in the first offer, as livekit-client has them.
 pub const POOL: u32 = 3;
@@ -96,7 +98,10 @@ pub struct Client {
     offer_again: bool,
     tracks: u16,
     ssrcs: u32,
-    twcc_sent: u16,
+    /// What its own uplink is taken to carry.
+    pub uplink: Uplink,
+    /// Its encoders follow that; otherwise they keep their rates.
+    pub follows_uplink: bool,
     twcc: Twcc,
     due: Due,
     random: fastrand::Rng,
@@ -174,7 +179,8 @@ impl Client {
             offer_again: false,
             tracks: 0,
             ssrcs: 0,
-            twcc_sent: random.u16(..),
+            uplink: Uplink::new(random.u16(..), now),
+            follows_uplink: false,
             twcc: Twcc::new(now),
             due: Due::default(),
             random,
@@ -290,6 +296,7 @@ impl Client {
                 }
                 Item::Nack { media, lost: seqs } => lost.extend(seqs.map(|seq| (*media, seq))),
                 Item::Pli(ssrc) | Item::Fir(ssrc) => key_frames.push(*ssrc),
+                Item::Twcc(feedback) => self.uplink.feedback(now, &feedback),
                 _ => {}
             }
         }
@@ -307,7 +314,7 @@ impl Client {
             for (layer, stream) in streams.iter_mut().enumerate() {
                 for (ssrc, seq) in &lost {
                     if stream.is_on(*ssrc) {
-                        stream.repeat(*seq, mid, &mut self.twcc_sent, &mut self.outbox);
+                        stream.repeat(now, *seq, mid, &mut self.uplink, &mut self.outbox);
                     }
                 }
                 if key_frames.iter().any(|ssrc| stream.is_on(*ssrc)) {
@@ -336,6 +343,9 @@ impl Client {
         if !self.connected {
             return;
         }
+        if self.follows_uplink {
+            self.share_uplink(now);
+        }
         for Published {
             mid,
             streams,
@@ -344,11 +354,29 @@ impl Client {
         } in &mut self.published
         {
             for stream in streams.iter_mut().filter(|_| *flowing) {
-                stream.send(now, mid, &mut self.twcc_sent, &mut self.outbox);
+                stream.send(now, mid, &mut self.uplink, &mut self.outbox);
                 stream.report(now, ntp, &mut self.outbox);
             }
         }
         self.feedback(now);
+    }
+
+    /// Gives its layers what the uplink carries of them, beside its sound.
+    fn share_uplink(&mut self, now: Instant) {
+        let (mut sound, videos) = (Bitrate::ZERO, Kind::Video);
+        for track in self.published.iter().filter(|it| it.medium.kind != videos) {
+            sound = track.medium.rates.iter().fold(sound, |sum, it| sum + *it);
+        }
+        for track in self
+            .published
+            .iter_mut()
+            .filter(|it| it.medium.kind == videos)
+        {
+            let shares = self.uplink.shares(sound, &track.medium.rates, now);
+            for (stream, share) in track.streams.iter_mut().zip(shares) {
+                stream.encoder.set_rate(share, now);
+            }
+        }
     }
 
     /// Checks the path; once it stands, says hello until it is answered.

@@ -158,6 +158,7 @@ pub struct Encoder {
     /// Place in the pattern of temporal layers.
     cycle: u8,
     key_frame_due: bool,
+    rests: bool,
     first_timestamp: u32,
     /// What the stamp says of `start`.
     first_sent: u64,
@@ -188,6 +189,7 @@ impl Encoder {
             tl0: random.u8(..),
             cycle: 0,
             key_frame_due: true,
+            rests: false,
             first_timestamp: random.u32(..),
             first_sent: stamp.sent,
             start: now,
@@ -202,6 +204,25 @@ impl Encoder {
     /// The next frame will be a key frame.
     pub fn make_key_frame(&mut self) {
         self.key_frame_due = true;
+    }
+
+    /// Its rate from now on, or that it rests. It comes back with a key frame.
+    pub fn set_rate(&mut self, rate: Option<Bitrate>, now: Instant) {
+        self.key_frame_due |= self.rests;
+        self.rests = rate.is_none();
+        match rate {
+            Some(rate) => self.rate = rate,
+            None => {
+                while self.next <= now {
+                    self.next += VIDEO_INTERVAL;
+                }
+            }
+        }
+    }
+
+    /// Whether it rests.
+    pub fn rests(&self) -> bool {
+        self.rests
     }
 
     /// The packet with the lower 16 bits of this sequence number, if it is still kept.
@@ -229,7 +250,7 @@ impl Encoder {
 
     /// The packets of what is due by now: nothing, or one frame.
     pub fn encode(&mut self, now: Instant) -> &[Encoded] {
-        if now < self.next {
+        if self.rests || now < self.next {
             return &[];
         }
         let at = self.next;

@@ -174,6 +174,12 @@ impl Meeting {
         self.deliver(number);
     }
 
+    /// Someone's encoders follow what the uplink carries, from now on.
+    pub fn follow_uplink(&mut self, name: &str) {
+        let number = self.number(name);
+        self.clients[number].follows_uplink = true;
+    }
+
     /// Someone's connection is another from now on.
     pub fn link(&mut self, name: &str, link: Link) {
         let number = self.number(name);

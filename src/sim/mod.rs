@@ -26,8 +26,7 @@
 //! meeting.assert_blameless();
 //! ```
 //!
-//! Not here: worker and sockets, signalling over HTTP, congestion control of publishers (a
-//! simulated encoder keeps its rates), audio levels, data channels, playout delay.
+//! Not here: worker and sockets, signalling over HTTP, audio levels, data channels, playout delay.
 
 pub mod bottleneck;
 pub mod client;
@@ -45,6 +44,7 @@ pub mod sdp;
 pub mod sending;
 #[cfg(test)]
 mod tests;
+pub mod uplink;
 pub mod world;
 
 pub use client::Client;

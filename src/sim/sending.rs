@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use super::content::Stamp;
 use super::medium::{Encoded, Encoder, Medium};
 use super::sdp::ids;
+use super::uplink::Uplink;
 use crate::ids::TrackSid;
 use crate::media::message::Kind;
 use crate::media::ntp::Ntp;
@@ -102,7 +103,7 @@ impl Outgoing {
     }
 
     /// Sends what is due.
-    pub fn send(&mut self, now: Instant, mid: &str, twcc: &mut u16, out: &mut Vec<Datagram>) {
+    pub fn send(&mut self, now: Instant, mid: &str, uplink: &mut Uplink, out: &mut Vec<Datagram>) {
         for packet in self.encoder.encode(now) {
             self.packets = self.packets.wrapping_add(1);
             self.octets = self.octets.wrapping_add(packet.payload.len() as u32);
@@ -112,16 +113,26 @@ impl Outgoing {
                 original: None,
                 rid: self.rid.map(|rid| (ids::RID, rid)),
             };
+            let twcc = uplink.number(now, packet.payload.len());
             out.push(head.seal(packet, mid, twcc, &mut self.media));
         }
     }
 
     /// Sends a packet again, if it is still there.
-    pub fn repeat(&mut self, seq: u16, mid: &str, twcc: &mut u16, out: &mut Vec<Datagram>) {
+    pub fn repeat(
+        &mut self,
+        now: Instant,
+        seq: u16,
+        mid: &str,
+        uplink: &mut Uplink,
+        out: &mut Vec<Datagram>,
+    ) {
         if self.kind == Kind::Audio {
             return;
         }
-        if let Some(packet) = self.encoder.kept(seq) {
+        if let Some(packet) = self.encoder.kept(seq)
+            && uplink.may_repeat(now, packet.payload.len())
+        {
             self.repair_seq += 1;
             let head = Head {
                 payload_type: ids::RTX,
@@ -129,6 +140,7 @@ impl Outgoing {
                 original: Some(seq),
                 rid: self.rid.map(|rid| (ids::REPAIRED_RID, rid)),
             };
+            let twcc = uplink.number(now, packet.payload.len());
             out.push(head.seal(packet, mid, twcc, &mut self.repair));
         }
     }
@@ -167,14 +179,13 @@ struct Head {
 
 impl Head {
     /// Writes and seals a packet. Extensions are of the one-byte form (RFC 8285 section 4.2).
-    fn seal(&self, packet: &Encoded, mid: &str, twcc: &mut u16, seal: &mut Stream) -> Datagram {
+    fn seal(&self, packet: &Encoded, mid: &str, twcc: u16, seal: &mut Stream) -> Datagram {
         let mut bytes = Vec::with_capacity(packet.payload.len() + 64);
         bytes.push(0x90);
         bytes.push(u8::from(packet.marker) << 7 | self.payload_type);
         bytes.extend((self.seq as u16).to_be_bytes());
         bytes.extend(packet.timestamp.to_be_bytes());
         bytes.extend(seal.ssrc().get().to_be_bytes());
-        *twcc = twcc.wrapping_add(1);
         let [high, low] = twcc.to_be_bytes();
         let mut extensions = vec![ids::TWCC << 4 | 1, high, low];
         for (id, text) in [Some((ids::MID, mid)), self.rid].into_iter().flatten() {

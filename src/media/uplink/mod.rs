@@ -13,6 +13,7 @@
 
 mod gaps;
 pub mod header;
+mod lateness;
 mod room;
 mod stream;
 
@@ -262,7 +263,8 @@ impl Uplink {
         }
         if since(self.asked) >= ASK_INTERVAL {
             let mut lost = Vec::new();
-            for stream in self.streams.iter_mut().filter(|it| !it.gaps.is_empty()) {
+            let due = |it: &&mut Stream| !it.gaps.is_empty() && !it.is_late();
+            for stream in self.streams.iter_mut().filter(due) {
                 self.asked = now;
                 lost.clear();
                 stream.gaps.ask(now, &mut lost);

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use str0m::media::{Mid, Rid};
 
 use super::gaps::Gaps;
+use super::lateness::Lateness;
 use crate::media::message::Kind;
 use crate::media::ntp::Ntp;
 use crate::media::rtcp::ReportBlock;
@@ -41,9 +42,13 @@ pub struct Stream {
     /// sixteenths of them (RFC 3550 section A.8).
     transit: Option<u32>,
     jitter: u32,
+    lateness: Lateness,
     /// The middle of the last sender report's time, and when it came.
     sender_report: Option<(u32, Instant)>,
 }
+
+/// More than the jitter of a wireless network.
+const LATE_MILLIS: u64 = 150;
 
 impl Stream {
     /// Its first packet has been opened.
@@ -70,6 +75,7 @@ impl Stream {
             reported: (0, 0),
             transit: None,
             jitter: 0,
+            lateness: Lateness::default(),
             sender_report: None,
         }
     }
@@ -105,8 +111,18 @@ impl Stream {
             if change < clock_rate(self.kind) {
                 let decay = (self.jitter + 8) >> 4;
                 self.jitter = (self.jitter + change).saturating_sub(decay);
+            } else {
+                self.lateness.forget();
             }
         }
+        self.lateness.note(transit, now);
+    }
+
+    /// Whether so much stands in a queue on the way here that it may be full. What is missing was
+    /// dropped by it then, and repetitions would keep it full.
+    pub fn is_late(&self) -> bool {
+        let late = u64::from(self.lateness.ticks()) * 1000 / u64::from(clock_rate(self.kind));
+        late > LATE_MILLIS
     }
 
     /// A packet of that number came, by whichever way; whether it is the first time.
