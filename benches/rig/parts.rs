@@ -13,7 +13,7 @@ use livekit_protocol as proto;
 use prost::Message;
 use proto::signal_request::Message as Asked;
 use stellwerk::media::PeerKey;
-use stellwerk::media::allocator::{self, Pausing, Priority, Wish};
+use stellwerk::media::allocator::{self, Pausing, Priority, Rank, Wish};
 use stellwerk::media::batch::Batch;
 use stellwerk::media::codec::vp8::{Descriptor, PictureId};
 use stellwerk::media::codec::{Codec, Cut, Format, Frame};
@@ -178,7 +178,8 @@ fn allocate() -> Box<dyn FnMut()> {
         [steps[0], steps[1], steps[2], Bitrate::ZERO]
     });
     let wish = Wish {
-        priority: Priority::CAMERA,
+        rank: Rank::plain(Priority::CAMERA),
+        is_screen: false,
         layer_max: Layer(2),
         temporal_max: 3,
         rates,

@@ -166,6 +166,12 @@ sections! {
         codecs: Vec<Codec>;
         /// Whether video may be paused for want of bandwidth, where the client doesn't say.
         pause_video: bool;
+        /// How many are heard at a time in a large room; 0 for all.
+        loudest: usize, 0, 100;
+        /// A room of more participants is large.
+        loudest_above: usize, 0, 1_000_000;
+        /// Most cameras that a participant is sent; 0 for all.
+        last_n: usize, 0, 1000;
         /// Whether the server API may unmute tracks.
         remote_unmute: bool;
         /// How long tokens of a removed participant are refused.
@@ -423,6 +429,9 @@ impl Config {
             metadata_bytes: self.limits.metadata_bytes.get(),
             attributes_bytes: self.limits.attributes_bytes.get(),
             pause_video: self.rooms.pause_video,
+            loudest: self.rooms.loudest,
+            loudest_above: self.rooms.loudest_above,
+            last_n: self.rooms.last_n,
             codecs: self.rooms.codecs.clone(),
         }
     }

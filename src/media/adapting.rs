@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use super::allocator;
+use super::allocator::{self, Pausing};
 use super::egress::Leg;
 use super::encoding::EncodingKey;
 use super::estimator::Share;
@@ -81,6 +81,8 @@ impl Room {
         } = self;
         let participant = &mut participants[slot as usize];
         let leg = &mut participant.leg;
+        let last_n = core.config.limits.last_n;
+        let mut recent = Vec::new();
         let readable = leg.codecs.redundant().is_some();
         let again = leg.redundancy.follow(now, share.loss()) * usize::from(readable);
         let mut sound = Bitrate::ZERO;
@@ -96,7 +98,16 @@ impl Room {
             }
             if subscription.is_weighed(track, now) {
                 let wish = subscription.wish(track, participant.may_pause, now);
+                if last_n > 0 && !wish.is_screen {
+                    recent.push((wish.rank, track.turn.spoke, core.wishes.len()));
+                }
                 core.wishes.push(wish);
+            }
+        }
+        if recent.len() > last_n {
+            recent.sort_by(|a, b| b.cmp(a));
+            for (.., at) in &recent[last_n..] {
+                core.wishes[*at].pausing = Pausing::Surplus;
             }
         }
         sound

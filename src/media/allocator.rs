@@ -1,9 +1,11 @@
 //! How much of each video a subscriber gets: a pure function from rates and wishes to grants.
 //!
 //! Every smallest picture comes first, whatever the budget: a tile is not black for want of
-//! bandwidth, unless its viewer would rather have it so. Then the steps above it, by priority:
-//! screen shares up to what was wanted before the first camera rises, and among equals one step for
-//! each in turn. Audio is never weighed: the caller takes it off the budget before. Which packets a
+//! bandwidth, unless its viewer would rather have it so. Then the steps above it, by rank: screen
+//! shares up to what was wanted before the first camera rises, what is shown large before what is
+//! shown small, who has the floor before others; and among equals one step for each in turn. A
+//! camera rises to a larger picture when half of its frames fit, a screen when any do: text has to
+//! be read, not to move. Audio is never weighed: the caller takes it off the budget before. Which packets a
 //! grant lets through is decided elsewhere, and so is the budget.
 
 use std::cmp::Reverse;
@@ -22,7 +24,9 @@ pub const RAISE_HEADROOM: f64 = 1.05;
 #[derive(Debug, Clone)]
 pub struct Wish {
     /// What goes before it.
-    pub priority: Priority,
+    pub rank: Rank,
+    /// Its size matters more than how often it changes.
+    pub is_screen: bool,
     /// The best spatial layer wanted.
     pub layer_max: Layer,
     /// The highest temporal layer wanted; 3 for all.
@@ -46,6 +50,40 @@ pub enum Pausing {
     Flowing,
     /// Yes, and it was: its return needs headroom, like a raise, and that something comes of it.
     Paused,
+    /// It has to be: there are too many that go before it.
+    Surplus,
+}
+
+/// What is served first: the greater.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Rank {
+    /// Of its kind, or as the client wants.
+    pub priority: Priority,
+    /// Of how many pixels it is shown, in powers of four: no more than roughly, or two tiles that
+    /// differ by a border would never be equals. 0 if the client doesn't say.
+    pub size: u8,
+    /// Its publisher has the floor.
+    pub has_floor: bool,
+}
+
+impl Rank {
+    /// One of a size that is not known.
+    pub const fn plain(priority: Priority) -> Self {
+        Self {
+            priority,
+            size: 0,
+            has_floor: false,
+        }
+    }
+
+    /// Of a picture that is shown with these dimensions.
+    pub fn sized(self, (width, height): (u32, u32)) -> Self {
+        let pixels = u64::from(width) * u64::from(height);
+        Self {
+            size: (u64::BITS - pixels.leading_zeros()).div_ceil(2) as u8,
+            ..self
+        }
+    }
 }
 
 /// What is served first: the higher number, as in LiveKit's server. The comment in its protocol
@@ -79,9 +117,9 @@ pub struct Grant {
 /// pictures fit of those that never pause.
 pub fn allocate(budget: Bitrate, wishes: &[Wish], out: &mut Vec<Option<Grant>>) -> Bitrate {
     let mut order: Vec<usize> = (0..wishes.len()).collect();
-    order.sort_by_key(|at| Reverse(wishes[*at].priority));
+    order.sort_by_key(|at| Reverse(wishes[*at].rank));
     let mut spent = smallest(budget, wishes, &order, out);
-    for equals in order.chunk_by(|a, b| wishes[*a].priority == wishes[*b].priority) {
+    for equals in order.chunk_by(|a, b| wishes[*a].rank == wishes[*b].rank) {
         // Each round but the last raises something, and a wish has at most 12 steps.
         let mut raised = true;
         while raised {
@@ -132,11 +170,15 @@ pub fn next(wishes: &[Wish], grants: &[Option<Grant>], spent: Bitrate) -> Option
     let each = wishes.iter().zip(grants);
     let steps = each.filter_map(|(wish, grant)| {
         let (have, next) = match grant {
-            Some(grant) => (wish.rate(wish.closed_top(*grant)), wish.above(*grant)?),
+            Some(grant) => (
+                wish.rate(wish.closed_top(*grant)),
+                wish.above(*grant).next()?,
+            ),
+            None if wish.pausing == Pausing::Surplus => return None,
             None => (Bitrate::ZERO, wish.lowest()),
         };
         let more = wish.rate(next).saturating_sub(have);
-        (more > Bitrate::ZERO).then_some((Reverse(wish.priority), grant.is_some(), more))
+        (more > Bitrate::ZERO).then_some((Reverse(wish.rank), grant.is_some(), more))
     });
     let (_, _, more) = steps.min()?;
     Some((spent + more).scale(RAISE_HEADROOM))
@@ -145,6 +187,9 @@ pub fn next(wishes: &[Wish], grants: &[Option<Grant>], spent: Bitrate) -> Option
 /// What all wishes would cost, as far as their layers come.
 pub fn wanted(wishes: &[Wish]) -> Bitrate {
     let best = |wish: &Wish| {
+        if wish.pausing == Pausing::Surplus {
+            return Bitrate::ZERO;
+        }
         wish.steps()
             .last()
             .map_or(Bitrate::ZERO, |step| wish.rate(step))
@@ -169,25 +214,37 @@ impl Wish {
         let fits = match self.pausing {
             Pausing::Paused => own > Bitrate::ZERO && total.scale(RAISE_HEADROOM) <= budget,
             Pausing::Never | Pausing::Flowing => own == Bitrate::ZERO || total <= budget,
+            Pausing::Surplus => false,
         };
         fits.then_some(total)
     }
 
     /// The step above `grant` and the cost of all with it, if it fits.
     fn raise(&self, grant: Grant, spent: Bitrate, budget: Bitrate) -> Option<(Grant, Bitrate)> {
-        let next = self.above(grant)?;
-        let total = spent.saturating_sub(self.rate(grant)) + self.rate(next);
-        let kept = self.current.is_some_and(|current| next <= current);
-        let needed = if kept {
-            total
-        } else {
-            total.scale(RAISE_HEADROOM)
-        };
-        (needed <= budget).then_some((next, total))
+        let rest = spent.saturating_sub(self.rate(grant));
+        let mut fitting = self.above(grant).filter_map(|next| {
+            let total = rest + self.rate(next);
+            let kept = self.current.is_some_and(|current| next <= current);
+            let needed = match kept {
+                true => total,
+                false => total.scale(RAISE_HEADROOM),
+            };
+            (needed <= budget).then_some((next, total))
+        });
+        fitting.next()
     }
 
-    fn above(&self, grant: Grant) -> Option<Grant> {
-        self.steps().find(|step| *step > grant)
+    /// What may come after `grant`, the best first: of a screen the larger picture, however seldom
+    /// it changes, or else more frames.
+    fn above(&self, grant: Grant) -> impl Iterator<Item = Grant> + '_ {
+        let larger = (grant.layer.0 + 1..=self.layer_max.0).map(Layer);
+        let larger = larger.filter(|_| self.is_screen).find_map(|layer| {
+            let temporal = self.temporals(layer).next()?;
+            Some(Grant { layer, temporal })
+        });
+        let step = self.steps().find(|step| *step > grant);
+        let more = step.filter(|step| !self.is_screen || step.layer == grant.layer);
+        larger.into_iter().chain(more)
     }
 
     /// All steps, ascending: live layers up to the wanted one, or just the lowest live one if all

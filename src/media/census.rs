@@ -22,6 +22,13 @@ pub struct Census {
     pub due: Option<Instant>,
 }
 
+impl Census {
+    /// Visible participants, wherever they are.
+    pub fn people(&self) -> usize {
+        self.counted.0
+    }
+}
+
 impl Room {
     /// Somebody came, went, or began or ceased to publish: if that changes the numbers, all will
     /// be told.

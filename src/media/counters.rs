@@ -29,6 +29,8 @@ pub enum Dropped {
     CodecUnknown,
     /// RTP of a muted track.
     Muted,
+    /// Sound of somebody who isn't among the loudest of a large room.
+    NotLoudest,
     /// The token doesn't allow publishing this.
     NotAllowed,
     /// A late copy of a packet that was already forwarded, or one too old to place.
@@ -73,7 +75,7 @@ pub enum Dropped {
 
 impl Dropped {
     /// All of them, in the order of the enum.
-    pub const ALL: [Dropped; 30] = [
+    pub const ALL: [Dropped; 31] = [
         Self::UnknownAddress,
         Self::StunInvalid,
         Self::NotMedia,
@@ -84,6 +86,7 @@ impl Dropped {
         Self::TrackUnknown,
         Self::CodecUnknown,
         Self::Muted,
+        Self::NotLoudest,
         Self::NotAllowed,
         Self::Late,
         Self::NotConnected,
@@ -119,6 +122,7 @@ impl Dropped {
             Self::TrackUnknown => "track_unknown",
             Self::CodecUnknown => "codec_unknown",
             Self::Muted => "muted",
+            Self::NotLoudest => "not_loudest",
             Self::NotAllowed => "not_allowed",
             Self::Late => "late",
             Self::NotConnected => "not_connected",
@@ -294,6 +298,8 @@ pub struct Counters {
     pub retransmits_missed: u64,
     /// PLI and FIR from subscribers.
     pub plis_received: u64,
+    /// Those that were not passed on: who sends them asks too often, and others would pay.
+    pub plis_withheld: u64,
     /// PLI to publishers, merged and throttled.
     pub plis_sent: u64,
     /// Changes of layer that took effect at a key frame.
@@ -347,6 +353,7 @@ impl Default for Counters {
             retransmits: 0,
             retransmits_missed: 0,
             plis_received: 0,
+            plis_withheld: 0,
             plis_sent: 0,
             layer_switches: 0,
             demands: 0,
@@ -395,6 +402,7 @@ impl Counters {
             retransmits,
             retransmits_missed,
             plis_received,
+            plis_withheld,
             plis_sent,
             layer_switches,
             demands,
@@ -431,6 +439,7 @@ impl Counters {
         self.retransmits += retransmits;
         self.retransmits_missed += retransmits_missed;
         self.plis_received += plis_received;
+        self.plis_withheld += plis_withheld;
         self.plis_sent += plis_sent;
         self.layer_switches += layer_switches;
         self.demands += demands;

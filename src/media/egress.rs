@@ -16,6 +16,7 @@ use super::counters::{Counters, Dropped};
 use super::dtls::Keying;
 use super::encoding::EncodingKey;
 use super::estimator::{Bounds, Estimator};
+use super::keyframe::Ration;
 use super::layers::Layers;
 use super::message::{Kind, TrackSettings, Transmit};
 use super::ntp::Ntp;
@@ -260,6 +261,7 @@ impl Leg {
             flow: Flow::default(),
             spoken: None,
             source: Some(Layer(0)),
+            losses: Ration::default(),
             packets: 0,
             octets: 0,
             reported: None,
@@ -483,13 +485,17 @@ impl Leg {
         (outgoing.ssrc.get() == ssrc).then_some((subscription.kind, outgoing.packets))
     }
 
-    /// What goes out on this SSRC and the layer it is sent from, if it is video.
-    pub fn video_source(&self, ssrc: u32) -> Option<(EncodingKey, Layer)> {
+    /// The client has lost the picture on this SSRC: where it comes from, the layer, and whether
+    /// this subscription may ask for a key frame although others would get it too. Nothing if it is
+    /// no video.
+    pub fn picture_lost(&mut self, ssrc: u32, now: Instant) -> Option<(EncodingKey, Layer, bool)> {
         let slot = *self.by_ssrc.get(&ssrc)?;
-        let subscription = self.subscriptions.get(slot as usize)?;
-        let outgoing = subscription.outgoing.as_ref()?;
+        let subscription = self.subscriptions.get_mut(slot as usize)?;
+        let source = subscription.source();
+        let outgoing = subscription.outgoing.as_mut()?;
         let layer = outgoing.source?;
-        (subscription.kind == Kind::Video).then_some((subscription.source(), layer))
+        let video = subscription.kind == Kind::Video;
+        video.then(|| (source, layer, outgoing.losses.spend(now)))
     }
 
     /// Writes the sender reports that are due, and says how many. `source` gives the publisher's

@@ -197,6 +197,11 @@ impl Encoding {
         Some(subscriber)
     }
 
+    /// Whether it goes to several, so that what one of them asks for costs the others.
+    pub fn is_shared(&self) -> bool {
+        self.subscribers.len() + self.pulls.len() > 1
+    }
+
     /// Nobody waits for a key frame any more.
     pub fn forget_key_frames(&mut self) {
         for stream in &mut self.streams {

@@ -212,6 +212,15 @@ impl Room {
         if let Some(level) = received.audio_level {
             track.speech.hear(level, received.timestamp, now);
         }
+        let mut seq = received.seq;
+        if codec.kind() == Kind::Audio {
+            let level = received.audio_level;
+            match self.pass_sound(core, source.of, source.layer, (seq, level), now) {
+                Ok(given) => seq = given,
+                Err(reason) => return core.counters.drop(reason),
+            }
+        }
+        let track = &mut self.tracks[source.of.track.0 as usize];
         let encoding = &mut track.encodings[source.of.number];
         let Some(stream) = encoding.stream(source.layer) else {
             return;
@@ -229,7 +238,7 @@ impl Room {
         );
         let packet = Packet {
             layer: source.layer,
-            seq: received.seq,
+            seq,
             timestamp: received.timestamp,
             audio_level: received.audio_level,
             marker: received.marker,
@@ -351,10 +360,14 @@ impl Room {
             }
             rtcp::Item::Pli(ssrc) | rtcp::Item::Fir(ssrc) => {
                 core.counters.plis_received += 1;
-                if let Some((key, layer)) = participant.leg.video_source(*ssrc)
-                    && let Some(stream) = self[key].stream(layer)
-                {
-                    stream.key_frames.want(now);
+                let Some((key, layer, may_ask)) = participant.leg.picture_lost(*ssrc, now) else {
+                    return;
+                };
+                let encoding = &mut self[key];
+                if !may_ask && encoding.is_shared() {
+                    core.counters.plis_withheld += 1;
+                } else if let Some(stream) = encoding.stream(layer) {
+                    stream.key_frames.lose(now);
                     self.ask_publisher(core, key, now);
                 }
             }
@@ -434,11 +447,13 @@ impl Room {
         let Publisher::Here(publisher) = track.publisher else {
             return self.pass_key_frames(core, key, now);
         };
-        for stream in &mut track.encodings[key.number].streams {
+        let encoding = &mut track.encodings[key.number];
+        let shared = encoding.is_shared();
+        for stream in &mut encoding.streams {
             let Some(ssrc) = stream.ssrc else { continue };
             let uplink = &mut participants[publisher as usize].uplink;
             let mut request = |ssrc| uplink.as_mut().is_some_and(|it| it.request_key_frame(ssrc));
-            if stream.key_frames.take(now) && request(ssrc) {
+            if stream.key_frames.take(now, shared) && request(ssrc) {
                 core.counters.plis_sent += 1;
             }
         }

@@ -31,6 +31,7 @@ mod forwarding;
 pub mod keyframe;
 mod known;
 pub mod layers;
+pub mod loudest;
 pub mod message;
 mod negotiation;
 mod nomination;
@@ -117,6 +118,12 @@ pub struct Limits {
     pub attributes_bytes: usize,
     /// Video of subscribers who don't say whether it may be paused for want of bandwidth, may.
     pub pause_video: bool,
+    /// How many are heard in a room of more than `loudest_above` participants; 0 for all.
+    pub loudest: usize,
+    /// See `loudest`.
+    pub loudest_above: usize,
+    /// Most cameras that a participant is sent; 0 for all.
+    pub last_n: usize,
     /// Codecs that are negotiated; Opus and one of video at least.
     pub codecs: Vec<Codec>,
 }

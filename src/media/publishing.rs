@@ -10,6 +10,7 @@ use super::TrackKey;
 use super::codec::Codec;
 use super::counters::Dropped;
 use super::encoding::{Encoding, EncodingKey};
+use super::loudest::Voice;
 use super::message::administration::Happened;
 use super::message::{
     AddTrack, CodecInfo, Connection, Kind, Notice, Source as TrackSource, TrackInfo, TrackRefusal,
@@ -19,7 +20,7 @@ use super::room::{PEER_FAILED, Room};
 use super::sdp::{self, Offer, Receiving, Role};
 use super::section::{Section, Usage};
 use super::shard::Core;
-use super::speakers::Detector;
+use super::speakers::{Detector, Turn};
 use super::subscription::Subscription;
 use super::track::{Publisher, Track};
 use crate::ids::TrackSid;
@@ -206,6 +207,8 @@ impl Room {
             regressed: false,
             subscribed_told: false,
             speech: Detector::default(),
+            voice: Voice::default(),
+            turn: Turn::default(),
             info,
         });
         // Others learn of the track before any SDP that carries it.

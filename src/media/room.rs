@@ -18,6 +18,7 @@ use super::downlink::Downlink;
 use super::egress::Leg;
 use super::estimator::Bounds;
 use super::known::Known;
+use super::loudest::Loudest;
 use super::message::administration::Happened;
 use super::message::{
     Connection, Departure, Join, Joined, LeaveAction, LeaveReason, Notice, ParticipantInfo,
@@ -32,6 +33,7 @@ use super::resuming::Departed;
 use super::section::Sections;
 use super::shard::{Core, TICK};
 use super::simulation::Simulated;
+use super::speakers::Floor;
 #[cfg(test)]
 use super::tests::fault;
 use super::timers::{Armed, TimerKey};
@@ -63,6 +65,10 @@ pub struct Room {
     pub by_identity: HashMap<Identity, u32>,
     /// Who left lately.
     pub departed: Departed,
+    /// Who is heard, if the room is large.
+    pub loudest: Loudest,
+    /// Who has the floor.
+    pub floor: Floor,
     /// When to look next who speaks.
     pub speakers_due: Instant,
     /// When to look next at the quality of connections.
@@ -107,6 +113,8 @@ impl Room {
             by_sid: HashMap::new(),
             by_identity: HashMap::new(),
             departed: Departed::default(),
+            loudest: Loudest::default(),
+            floor: Floor::default(),
             speakers_due: now,
             quality_due: now,
             empty_since: None,

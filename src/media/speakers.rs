@@ -22,6 +22,58 @@ pub struct Speaker {
     pub level: u8,
 }
 
+/// Whose turn it is to speak.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Turn {
+    /// When somebody was last seen to speak.
+    pub spoke: Option<Instant>,
+    /// Nobody else has taken the floor since.
+    pub has_floor: bool,
+}
+
+/// Who has the floor: not whoever is loudest at the moment, since pictures follow it.
+#[derive(Debug, Default)]
+pub struct Floor {
+    holder: Option<u32>,
+    /// Who is about to take it, and since when.
+    next: Option<(u32, Instant)>,
+}
+
+/// Somebody takes the floor who speaks for this long while its holder is silent.
+const TAKES_FLOOR: Duration = Duration::from_millis(1000);
+
+impl Floor {
+    /// Who speaks now and how loudly; whether somebody else has the floor now.
+    fn follow(&mut self, speakers: impl Iterator<Item = (u32, u8)> + Clone, now: Instant) -> bool {
+        if speakers.clone().any(|(who, _)| Some(who) == self.holder) {
+            self.next = None;
+            return false;
+        }
+        let loudest = speakers.max_by_key(|(_, level)| *level);
+        let Some((who, _)) = loudest else {
+            self.next = None;
+            return false;
+        };
+        match self.next {
+            Some((next, since)) if next == who => {
+                let takes = now.saturating_duration_since(since) >= TAKES_FLOOR;
+                if takes {
+                    (self.holder, self.next) = (Some(who), None);
+                }
+                takes
+            }
+            _ if self.holder.is_none() => {
+                self.holder = Some(who);
+                true
+            }
+            _ => {
+                self.next = Some((who, now));
+                false
+            }
+        }
+    }
+}
+
 /// How often a room looks, and how long a window is.
 const INTERVAL: Duration = Duration::from_millis(400);
 
@@ -133,6 +185,25 @@ fn linear(level: u8) -> f32 {
 }
 
 impl Room {
+    /// Notes on the tracks of those who speak that they do, and who has the floor.
+    fn give_floor(&mut self, speakers: &[(u32, ParticipantSid, u8)], now: Instant) {
+        let levels = speakers.iter().map(|(who, _, level)| (*who, *level));
+        if self.floor.follow(levels, now) {
+            for (_, track) in &mut self.tracks {
+                track.turn.has_floor = false;
+            }
+        }
+        for (who, ..) in speakers {
+            let has_floor = self.floor.holder == Some(*who);
+            for key in self.published_by(*who).to_vec() {
+                self[key].turn = Turn {
+                    spoke: Some(now),
+                    has_floor,
+                };
+            }
+        }
+    }
+
     /// Tells everybody what changed about who speaks, when it is time.
     pub fn tell_speakers(&mut self, core: &mut Core, now: Instant) {
         if now < self.speakers_due {
@@ -155,6 +226,7 @@ impl Room {
         });
         let speakers = here.chain(beyond).filter(|(.., level)| *level > 0);
         let speakers: Vec<(u32, ParticipantSid, u8)> = speakers.collect();
+        self.give_floor(&speakers, now);
         let pairs = self.audience(speakers.iter().map(|(slot, ..)| *slot));
         let mut rest = pairs.as_slice();
         for (slot, participant) in &mut self.participants {
@@ -268,5 +340,24 @@ mod tests {
         }
         assert!(detector.eighths(start + Duration::from_millis(799)) > 0);
         assert_eq!(detector.eighths(start + Duration::from_millis(800)), 0);
+    }
+
+    #[test]
+    fn the_floor_is_taken_from_who_is_silent_and_by_nobody_else() {
+        let start = Instant::now();
+        let mut floor = Floor::default();
+        let mut look = |number: u32, speakers: &[(u32, u8)]| {
+            floor.follow(speakers.iter().copied(), start + INTERVAL * number);
+            floor.holder
+        };
+        assert_eq!(look(0, &[]), None);
+        assert_eq!(look(1, &[(1, 2), (2, 5)]), Some(2), "the first one at once");
+        assert_eq!(look(2, &[(1, 8), (2, 1)]), Some(2));
+        assert_eq!(look(3, &[(1, 8)]), Some(2));
+        assert_eq!(look(5, &[(1, 8)]), Some(2), "a word between");
+        assert_eq!(look(6, &[(1, 8), (2, 1)]), Some(2));
+        assert_eq!(look(7, &[(1, 8)]), Some(2));
+        assert_eq!(look(10, &[(1, 8), (3, 2)]), Some(1));
+        assert_eq!(look(20, &[]), Some(1));
     }
 }

@@ -3,10 +3,11 @@
 use std::time::{Duration, Instant};
 
 use super::TrackKey;
-use super::allocator::{Grant, Pausing, Priority, TEMPORAL_MAX, Wish};
+use super::allocator::{Grant, Pausing, Priority, Rank, TEMPORAL_MAX, Wish};
 use super::codec::{Codec, red};
 use super::counters::Counters;
 use super::encoding::EncodingKey;
+use super::keyframe::Ration;
 use super::layers::{Decision, Layers};
 use super::message::{Kind, Source, TrackSettings};
 use super::packet::{Layer, Packet};
@@ -74,6 +75,8 @@ pub struct Outgoing {
     pub spoken: Option<Box<History>>,
     /// The one whose timestamps it follows now; none yet after a change of encoding.
     pub source: Option<Layer>,
+    /// Key frames asked for because its picture was lost.
+    pub losses: Ration<2, 20>,
     /// RTP packets sent; wraps, as in sender reports.
     pub packets: u32,
     /// RTP payload bytes sent; wraps, as in sender reports.
@@ -195,13 +198,16 @@ impl Subscription {
     /// What it asks of the bandwidth, from a subscriber whose video `may_pause` or must not.
     pub fn wish(&self, track: &Track, may_pause: bool, now: Instant) -> Wish {
         let may_pause = may_pause && track.has_begun();
-        let screen = track.info.announced.source == Source::ScreenShare;
+        let is_screen = track.info.announced.source == Source::ScreenShare;
+        let kind = match is_screen {
+            true => Priority::SCREEN_SHARE,
+            false => Priority::CAMERA,
+        };
+        let mut rank = Rank::plain(self.settings.priority.unwrap_or(kind));
+        rank.has_floor = track.turn.has_floor;
         Wish {
-            priority: self.settings.priority.unwrap_or(if screen {
-                Priority::SCREEN_SHARE
-            } else {
-                Priority::CAMERA
-            }),
+            rank: self.settings.dimensions.map_or(rank, |it| rank.sized(it)),
+            is_screen,
             layer_max: self.wanted_layer(track),
             temporal_max: self.wanted_temporal(),
             rates: track.encodings[self.encoding].rates(now),

@@ -8,6 +8,7 @@ use super::codec::{Frame, dependency};
 use super::encoding::Encoding;
 use super::keyframe::KeyFrameRequests;
 use super::layers::{OUTLIVED, SILENCE};
+use super::loudest::{Numbers, Voice};
 use super::message::{Kind, TrackInfo};
 use super::ntp::TimestampMap;
 use super::packet::{Layer, Packet};
@@ -15,7 +16,7 @@ use super::payload_type::Codecs;
 use super::quality::Arrivals;
 use super::relay::Origin;
 use super::retransmit::Ring;
-use super::speakers::Detector;
+use super::speakers::{Detector, Turn};
 use crate::units::Bitrate;
 
 /// A published track.
@@ -32,6 +33,10 @@ pub struct Track {
     pub subscribed_told: bool,
     /// Whether somebody speaks on it.
     pub speech: Detector,
+    /// How loud that is of late, in a large room.
+    pub voice: Voice,
+    /// Whether it is the turn of its publisher to speak.
+    pub turn: Turn,
 }
 
 /// Who publishes a track.
@@ -94,6 +99,8 @@ pub struct Stream {
     pub arrivals: Arrivals,
     /// What of it waits for the end of its frame.
     pub burst: Burst,
+    /// Its numbers, without what a large room leaves out of its sound.
+    pub numbers: Numbers,
 }
 
 impl Track {
@@ -153,6 +160,7 @@ impl Stream {
             clock_passed: None,
             arrivals: Arrivals::default(),
             burst: Burst::default(),
+            numbers: Numbers::default(),
         }
     }
 

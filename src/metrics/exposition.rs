@@ -204,6 +204,11 @@ impl Page {
             shard.plis_received,
         );
         self.counter(
+            "plis_withheld_total",
+            "Key frame requests that were not passed on, as one subscriber asks too often.",
+            shard.plis_withheld,
+        );
+        self.counter(
             "plis_sent_total",
             "Key frame requests to publishers, merged and throttled.",
             shard.plis_sent,

@@ -103,11 +103,18 @@ const SIGNALLING: Duration = Duration::from_millis(5);
 impl Meeting {
     /// An empty meeting; `seed` decides all that will happen by chance.
     pub fn seeded(seed: u64) -> Self {
+        Self::limited(seed, |_| {})
+    }
+
+    /// One under other limits.
+    pub fn limited(seed: u64, change: impl FnOnce(&mut Limits)) -> Self {
         // str0m draws from its thread's own generator.
         fastrand::seed(seed);
         #[expect(clippy::disallowed_methods, reason = "virtual time starts somewhere")]
         let now = Instant::now();
-        let shard = fixed_keys::shard(config(seed, now));
+        let mut config = config(seed, now);
+        change(&mut config.limits);
+        let shard = fixed_keys::shard(config);
         Self {
             now,
             start: now,
@@ -202,6 +209,17 @@ impl Meeting {
             .line(self.now, name, format_args!("publishes {}", medium.cid));
         self.clients[number].publish(medium, self.now);
         self.deliver(number);
+    }
+
+    /// Someone's microphone hears a voice this loud from now on, in -dBov.
+    pub fn speak(&mut self, name: &str, level: u8) {
+        let number = self.number(name);
+        for track in &mut self.clients[number].published {
+            let sound = track.medium.kind == Kind::Audio;
+            for stream in track.streams.iter_mut().filter(|_| sound) {
+                stream.level = Some(level);
+            }
+        }
     }
 
     /// Someone stops to publish the medium with this client id.
@@ -459,6 +477,9 @@ pub fn config(seed: u64, now: Instant) -> ShardConfig {
             metadata_bytes: 512 * 1024,
             attributes_bytes: 64 * 1024,
             pause_video: false,
+            loudest: 0,
+            loudest_above: 0,
+            last_n: 0,
             codecs: Codec::ALL.to_vec(),
         },
         local: vec![SHARD],

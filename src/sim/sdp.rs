@@ -44,6 +44,8 @@ pub mod ids {
     pub const VP8: u8 = 96;
     /// Retransmissions of VP8.
     pub const RTX: u8 = 97;
+    /// Loudness of sound (RFC 6464).
+    pub const LEVEL: u8 = 1;
     /// Transport-wide sequence number.
     pub const TWCC: u8 = 3;
     /// The mid.
@@ -69,6 +71,9 @@ const TRANSPORT: &str = "c=IN IP4 0.0.0.0\r\na=ice-ufrag:simu\r\n\
 pub const EXTENSIONS: &str = "\
     a=extmap:3 http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01\r\n\
     a=extmap:4 urn:ietf:params:rtp-hdrext:sdes:mid\r\n";
+
+/// The extension of sound, beside those.
+const LEVEL: &str = "a=extmap:1 urn:ietf:params:rtp-hdrext:ssrc-audio-level\r\n";
 
 /// Extensions of pictures, beside those.
 pub const VIDEO_EXTENSIONS: &str = "\
@@ -105,9 +110,10 @@ pub fn offer(sections: &[Section]) -> String {
             "m={media}\r\n{TRANSPORT}a=mid:{}\r\n{EXTENSIONS}",
             section.mid
         );
-        if section.kind == Kind::Video {
-            text.push_str(VIDEO_EXTENSIONS);
-        }
+        text.push_str(match section.kind {
+            Kind::Audio => LEVEL,
+            Kind::Video => VIDEO_EXTENSIONS,
+        });
         text.push_str(match section.usage {
             Usage::Receive => "a=recvonly\r\n",
             Usage::Send { .. } => "a=sendonly\r\n",

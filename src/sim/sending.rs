@@ -35,6 +35,8 @@ pub struct Outgoing {
     pub encoder: Encoder,
     /// When the shard last asked for a key frame, and how often it did.
     pub asked: (Option<Instant>, u32),
+    /// How loud its packets say that it is, in -dBov; nothing if they don't.
+    pub level: Option<u8>,
     kind: Kind,
     rid: Option<&'static str>,
     media: Stream,
@@ -81,6 +83,7 @@ impl Outgoing {
         Self {
             encoder,
             asked: (None, 0),
+            level: None,
             kind: medium.kind,
             rid,
             media: register(media),
@@ -111,6 +114,7 @@ impl Outgoing {
                 payload_type: payload_type(self.kind),
                 seq: packet.seq,
                 original: None,
+                level: self.level,
                 rid: self.rid.map(|rid| (ids::RID, rid)),
             };
             let twcc = uplink.number(now, packet.payload.len());
@@ -138,6 +142,7 @@ impl Outgoing {
                 payload_type: ids::RTX,
                 seq: self.repair_seq,
                 original: Some(seq),
+                level: None,
                 rid: self.rid.map(|rid| (ids::REPAIRED_RID, rid)),
             };
             let twcc = uplink.number(now, packet.payload.len());
@@ -174,6 +179,7 @@ struct Head {
     seq: u64,
     /// Of a retransmission: the number it repeats (RFC 4588 section 4).
     original: Option<u16>,
+    level: Option<u8>,
     rid: Option<(u8, &'static str)>,
 }
 
@@ -192,6 +198,11 @@ impl Head {
             extensions.push(id << 4 | (text.len() as u8 - 1));
             extensions.extend_from_slice(text.as_bytes());
         }
+        extensions.extend(
+            self.level
+                .iter()
+                .flat_map(|level| [ids::LEVEL << 4, *level]),
+        );
         extensions.resize(extensions.len().next_multiple_of(4), 0);
         bytes.extend([0xbe, 0xde, 0, (extensions.len() / 4) as u8]);
         bytes.extend(extensions);

@@ -58,6 +58,17 @@ impl Room {
         let Some(encoding) = self.ours(link, place) else {
             return;
         };
+        if self[encoding].codec.kind() == Kind::Audio {
+            packets.retain_mut(|packet| {
+                let known = (packet.seq, packet.audio_level);
+                let admitted = self.pass_sound(core, encoding, place.layer, known, now);
+                match admitted {
+                    Ok(seq) => packet.seq = seq,
+                    Err(reason) => core.counters.drop(reason),
+                }
+                admitted.is_ok()
+            });
+        }
         let track = &mut self.tracks[encoding.track.0 as usize];
         let Some(stream) = track.encodings[encoding.number].stream(place.layer) else {
             return;
@@ -212,7 +223,8 @@ impl Room {
             return;
         };
         for at in 0..self[key].streams.len() {
-            if !self[key].streams[at].key_frames.take(now) {
+            // Others may get it where it comes from.
+            if !self[key].streams[at].key_frames.take(now, true) {
                 continue;
             }
             let place = Place {

@@ -9,13 +9,14 @@ use crate::media::TrackKey;
 use crate::media::data::{Channel, Envelope};
 use crate::media::dynacast::Dynacast;
 use crate::media::encoding::{Encoding, EncodingKey};
+use crate::media::loudest::Voice;
 use crate::media::message::{
     ConnectionQuality, Departure, LeaveAction, LeaveReason, Notice, ParticipantInfo, TrackInfo,
 };
 use crate::media::room::Room;
 use crate::media::shard::Core;
 use crate::media::simulation::Simulated;
-use crate::media::speakers::Detector;
+use crate::media::speakers::{Detector, Turn};
 use crate::media::track::{Publisher, Track};
 
 /// What follows of a participant's tracks that have changed.
@@ -247,6 +248,8 @@ impl Room {
             regressed: shape.regressed,
             subscribed_told: false,
             speech: Detector::default(),
+            voice: Voice::default(),
+            turn: Turn::default(),
         };
         let key = TrackKey(self.tracks.insert(track) as u32);
         self.by_sid.insert(info.sid.clone(), key);

@@ -5,7 +5,8 @@ use super::*;
 /// Without temporal layers, kbit/s.
 fn camera(rates: [u64; 3]) -> Wish {
     Wish {
-        priority: Priority::CAMERA,
+        rank: Rank::plain(Priority::CAMERA),
+        is_screen: false,
         layer_max: Layer(2),
         temporal_max: 3,
         rates: rates.map(|rate| {
@@ -37,14 +38,27 @@ fn paused(wish: Wish) -> Wish {
 
 fn screen(rates: [u64; 3]) -> Wish {
     Wish {
-        priority: Priority::SCREEN_SHARE,
+        rank: Rank::plain(Priority::SCREEN_SHARE),
+        is_screen: true,
         ..camera(rates)
     }
 }
 
+fn shown(pixels: (u32, u32), wish: Wish) -> Wish {
+    Wish {
+        rank: wish.rank.sized(pixels),
+        ..wish
+    }
+}
+
+fn speaking(mut wish: Wish) -> Wish {
+    wish.rank.has_floor = true;
+    wish
+}
+
 fn rated(priority: u32, wish: Wish) -> Wish {
     Wish {
-        priority: Priority::asked(priority).expect("not 0"),
+        rank: Rank::plain(Priority::asked(priority).expect("not 0")),
         ..wish
     }
 }
@@ -90,7 +104,7 @@ const FULL: [u64; 3] = [150, 500, 1700];
 #[test]
 fn sentences() {
     let cam = || camera(FULL);
-    let cases: [(&str, u64, Vec<Wish>, &[u8]); 21] = [
+    let cases: [(&str, u64, Vec<Wish>, &[u8]); 24] = [
         (
             "plenty is for all",
             9000,
@@ -138,6 +152,24 @@ fn sentences() {
             2100,
             vec![cam(), rated(2, cam())],
             &[0, 2],
+        ),
+        (
+            "what is shown large rises before what is shown small",
+            2100,
+            vec![shown((640, 360), cam()), shown((1280, 720), cam())],
+            &[0, 2],
+        ),
+        (
+            "a border more is no larger",
+            1200,
+            vec![shown((640, 360), cam()), shown((660, 370), cam())],
+            &[1, 1],
+        ),
+        (
+            "who has the floor rises before others of that size, and after a larger one",
+            2700,
+            vec![cam(), speaking(cam()), shown((1280, 720), cam())],
+            &[0, 1, 2],
         ),
         (
             "one priority after another",
@@ -367,10 +399,54 @@ fn a_low_frame_rate_wish_caps_the_temporal_layer_and_still_rises_in_pixels() {
     assert_eq!((out, spent), (vec![Some(expected)], Bitrate::kbps(850)));
 }
 
+/// Text has to be read: all pixels before the second frame, and more frames if they don't fit.
+#[test]
+fn a_screen_grows_before_it_moves() {
+    for (budget, layer, highest) in [
+        (80, 0, 0),
+        (270, 1, 0),
+        (700, 1, 3),
+        (900, 2, 0),
+        (1400, 2, 1),
+        (1800, 2, 3),
+    ] {
+        let wish = Wish {
+            is_screen: true,
+            ..temporal(FULL)
+        };
+        let mut out = vec![];
+        allocate(Bitrate::kbps(budget), &[wish], &mut out);
+        let expected = Grant {
+            layer: Layer(layer),
+            temporal: highest,
+        };
+        assert_eq!(out, [Some(expected)], "{budget}");
+    }
+}
+
+#[test]
+fn what_is_too_many_gets_nothing_however_much_there_is() {
+    let surplus = Wish {
+        pausing: Pausing::Surplus,
+        ..camera(FULL)
+    };
+    let wishes = [camera(FULL), surplus];
+    assert_eq!(layers(9000, &wishes), [Some(2), None]);
+    assert_eq!(wanted(&wishes), Bitrate::kbps(1700));
+    let mut out = vec![];
+    let spent = allocate(Bitrate::kbps(1000), &wishes, &mut out);
+    let next = next(&wishes, &out, spent).expect("the first has more to want");
+    assert_eq!(next, Bitrate::kbps(1700).scale(RAISE_HEADROOM));
+}
+
 #[test]
 fn grants_are_stable_when_nothing_changes_and_fit_the_budget() {
     for budget in (30..6000).step_by(37) {
-        let mut wishes = vec![temporal(FULL), screen(FULL), temporal([100, 300, 900])];
+        let shared = Wish {
+            is_screen: true,
+            ..temporal(FULL)
+        };
+        let mut wishes = vec![temporal(FULL), shared, temporal([100, 300, 900])];
         for wish in &mut wishes {
             wish.pausing = Pausing::Flowing;
         }

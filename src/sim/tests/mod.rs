@@ -2,6 +2,7 @@
 
 mod crowd;
 mod faults;
+mod large;
 mod network;
 mod pausing;
 mod repeat;
