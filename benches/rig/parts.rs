@@ -18,10 +18,14 @@ use stellwerk::media::batch::Batch;
 use stellwerk::media::codec::vp8::{Descriptor, PictureId};
 use stellwerk::media::codec::{Codec, Cut, Format, Frame};
 use stellwerk::media::demux::{Class, Demux, Pair, Place};
+use stellwerk::media::estimator::rehearsal::Wants;
+use stellwerk::media::estimator::{Bounds, Estimator};
 use stellwerk::media::layers::{Decision, Layers, Target};
 use stellwerk::media::message::{Connection, Kind, Notice};
+use stellwerk::media::pacer::Pacer;
 use stellwerk::media::packet::{Layer, Packet};
 use stellwerk::media::rewrite::{Alignment, Rewrite};
+use stellwerk::media::rtcp::{self, feedback};
 use stellwerk::media::srtp::Suite;
 use stellwerk::signal::livekit;
 use stellwerk::sim::sdp::{self, Section, Usage};
@@ -42,7 +46,7 @@ pub struct Part {
     pub make: fn() -> Box<dyn FnMut()>,
 }
 
-pub const PARTS: [Part; 10] = [
+pub const PARTS: [Part; 11] = [
     part("rewrite", "a packet's numbers for one viewer", rewrite),
     part(
         "descriptor",
@@ -55,6 +59,11 @@ pub const PARTS: [Part; 10] = [
         layers,
     ),
     part("allocate", "bandwidth shared between 25 pictures", allocate),
+    part(
+        "adapt",
+        "a packet of 9 pictures: estimate, pacing and sharing",
+        adapt,
+    ),
     part("demux", "whose datagram it is, of 1000", demux),
     part(
         "forward",
@@ -86,6 +95,11 @@ const fn part(name: &'static str, unit: &'static str, make: fn() -> Box<dyn FnMu
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "virtual time starts somewhere")]
+fn start() -> Instant {
+    Instant::now()
+}
+
 /// One layer of a camera, with three temporal layers.
 struct Camera(Packet);
 
@@ -96,8 +110,7 @@ impl Camera {
         // X and S; I, L and T; a long picture id; TL0PICIDX; a key frame (RFC 7741 section 4.2).
         payload[..7].copy_from_slice(&[0x90, 0xe0, 0x80, 0, 0, 0, 0]);
         let vp8 = Descriptor::parse(&payload);
-        #[expect(clippy::disallowed_methods, reason = "virtual time starts somewhere")]
-        let arrival = Instant::now();
+        let arrival = start();
         Self(Packet {
             audio_level: None,
             layer: Layer(layer),
@@ -172,12 +185,13 @@ fn layers() -> Box<dyn FnMut()> {
     })
 }
 
-fn allocate() -> Box<dyn FnMut()> {
+/// A camera's wish, as it is shared out.
+fn camera() -> Wish {
     let rates = [150, 500, 1700].map(|rate| {
         let steps = [rate / 2, rate * 3 / 4, rate].map(Bitrate::kbps);
         [steps[0], steps[1], steps[2], Bitrate::ZERO]
     });
-    let wish = Wish {
+    Wish {
         rank: Rank::plain(Priority::CAMERA),
         is_screen: false,
         layer_max: Layer(2),
@@ -185,11 +199,68 @@ fn allocate() -> Box<dyn FnMut()> {
         rates,
         current: None,
         pausing: Pausing::Never,
-    };
-    let (wishes, mut grants) = (vec![wish; 25], Vec::new());
+    }
+}
+
+fn allocate() -> Box<dyn FnMut()> {
+    let (wishes, mut grants) = (vec![camera(); 25], Vec::new());
     Box::new(move || {
         let spent = allocator::allocate(Bitrate::kbps(12_000), &wishes, &mut grants);
         black_box(spent);
+    })
+}
+
+/// What a packet to one viewer costs beside being written: 400 of them in a second, of which the
+/// viewer tells each 40 ms, shared between nine pictures each 200 ms. Reading what it tells is in
+/// it.
+fn adapt() -> Box<dyn FnMut()> {
+    const INTERVAL: Duration = Duration::from_micros(2500);
+    const TOLD: u64 = 16;
+    const BYTES: usize = 1100;
+    let start = start();
+    let at = move |packet: u64| start + INTERVAL * packet as u32;
+    // Numbers come round after as many.
+    let rounds = (1 << 16) / TOLD;
+    let mut arrivals = feedback::Twcc::new(start);
+    let told: Vec<_> = (0..rounds)
+        .map(|round| {
+            let numbers = round * TOLD..(round + 1) * TOLD;
+            numbers.for_each(|it| arrivals.note(it as u16, at(it) + Duration::from_millis(20)));
+            let mut bytes = Vec::new();
+            arrivals.write(&mut bytes, 1, 2);
+            bytes
+        })
+        .collect();
+    let (wishes, mut grants) = (vec![camera(); 9], Vec::new());
+    let mut estimator = Estimator::new(Bounds::default(), start);
+    let (mut pacer, mut packet) = (Pacer::new(start), 0);
+    Box::new(move || {
+        if packet == rounds * TOLD {
+            packet = 0;
+            (estimator, pacer) = (Estimator::new(Bounds::default(), start), Pacer::new(start));
+        }
+        let now = at(packet);
+        black_box(pacer.pass(now, BYTES));
+        estimator.sent(packet, BYTES, now);
+        packet += 1;
+        if packet.is_multiple_of(TOLD) {
+            let bytes = &told[(packet / TOLD - 1) as usize];
+            let later = at(packet - 1) + Duration::from_millis(40);
+            for item in rtcp::read(bytes).flatten() {
+                if let rtcp::Item::Twcc(feedback) = item {
+                    black_box(estimator.feedback(later, &feedback));
+                }
+            }
+        }
+        if packet.is_multiple_of(5 * TOLD) {
+            estimator.tick(now, true);
+            let budget = estimator.share(now).budget(estimator.estimate());
+            let spent = allocator::allocate(budget, &wishes, &mut grants);
+            let next = allocator::next(&wishes, &grants, spent).unwrap_or_default();
+            let all = allocator::wanted(&wishes);
+            estimator.want(Wants { next, all });
+            pacer.set_rate(estimator.pace());
+        }
     })
 }
 

@@ -92,7 +92,7 @@ fn of_many_cameras_those_come_whose_people_spoke_last() {
         meeting.run(millis(100));
     }
     meeting.enter("ludwig", Link::broadband());
-    let mut turn = |meeting: &mut Meeting, name: &str| {
+    let turn = |meeting: &mut Meeting, name: &str| {
         meeting.speak(name, 10);
         meeting.run(secs(5));
         meeting.speak(name, QUIET);
