@@ -76,12 +76,12 @@ install_clients() {
   if wanted browser || wanted crowd || wanted element; then
     step 'install: Chromium' need chromium chromium || return 1
     step 'install: npm packages' install_node browser || return 1
+    step 'install: network namespaces' need ip iproute2 || return 1
   fi
   if wanted browser || wanted crowd; then
     step 'install: Firefox' need firefox-esr firefox-esr || return 1
   fi
   if wanted element; then
-    step 'install: network namespaces' need ip iproute2 || return 1
     step 'install: Synapse' install_python "$SYNAPSE" tests/element/requirements.txt || return 1
     step 'install: Element Call' install_node element || return 1
   fi
