@@ -179,10 +179,47 @@ window.me = {
       context.fillStyle = "#fff";
       context.fillRect((turn * 7) % width, height * 0.6, width / 12, height * 0.3);
     };
+    return this.film(canvas, paint, fps);
+  },
+
+  /** What `paint` makes of a canvas, for each frame anew. */
+  film(canvas, paint, fps) {
     paint();
     const timer = setInterval(paint, 1000 / fps);
     const track = canvas.captureStream(fps).getVideoTracks()[0];
     return { track, stop: () => { clearInterval(timer); track.stop(); } };
+  },
+
+  /**
+   * A picture that an encoder doesn't come to an end with: coarse noise that a camera pans over,
+   * beneath fine noise that is another in each frame.
+   */
+  noise(width, height, fps = 30) {
+    const speckled = (step, contrast) => {
+      const [w, h] = [width * 1.5 / step, height * 1.5 / step];
+      const dots = new ImageData(w, h);
+      for (let i = 0; i < dots.data.length; i += 4) {
+        const grey = 128 + contrast * (Math.random() - 0.5);
+        dots.data.set([grey, grey, grey, 255], i);
+      }
+      const canvas = new OffscreenCanvas(w, h);
+      canvas.getContext("2d").putImageData(dots, 0, 0);
+      return canvas;
+    };
+    const [coarse, fine] = [speckled(16, 200), speckled(2, 255)];
+    const canvas = Object.assign(document.createElement("canvas"), { width, height });
+    const context = canvas.getContext("2d", { alpha: false });
+    let turn = 0;
+    const paint = () => {
+      turn += 1;
+      const pan = (rate) => (1 + Math.sin(turn * rate)) / 4;
+      context.globalAlpha = 1;
+      context.drawImage(coarse, -pan(0.02) * width, -pan(0.03) * height, width * 1.5, height * 1.5);
+      context.globalAlpha = 0.15;
+      context.drawImage(fine, -Math.random() * width / 2, -Math.random() * height / 2, width * 1.5,
+        height * 1.5);
+    };
+    return this.film(canvas, paint, fps);
   },
 
   /** A sine of `hertz`, which tells at the other end who speaks. */
@@ -204,6 +241,19 @@ window.me = {
       name, source: "camera", videoCodec: "vp8", simulcast: true, ...options.publish,
     });
     return publication.trackSid;
+  },
+
+  /** Noise in three layers of these bitrates. */
+  async publishNoise(name, width, height, bitrates) {
+    const made = this.noise(width, height);
+    this.made.set(name, made);
+    const [low, middle, high] = bitrates;
+    const layer = (part, rate) => new client.VideoPreset(width / part, height / part, rate, 30);
+    await this.room.localParticipant.publishTrack(made.track, {
+      name, source: "camera", videoCodec: "vp8", simulcast: true,
+      videoEncoding: { maxBitrate: high, maxFramerate: 30 },
+      videoSimulcastLayers: [layer(4, low), layer(2, middle)],
+    });
   },
 
   async publishSine(name, hertz, options = {}) {
@@ -285,6 +335,28 @@ window.me = {
     }
     const last = Math.max(...layers.map((layer) => Number(layer.mid)));
     return layers.filter((layer) => Number(layer.mid) === last);
+  },
+
+  /** The counters of all streams in that direction ("inbound-rtp" or "outbound-rtp"). */
+  async counters(direction) {
+    const reports = await Promise.all(window.peers.map((peer) => peer.getStats()));
+    const entries = reports.flatMap((report) => [...report.values()]);
+    return entries.filter(({ type }) => type === direction).map((entry) => ({
+      at: entry.timestamp, kind: entry.kind, rid: entry.rid, width: entry.frameWidth,
+      bytes: entry.bytesReceived ?? entry.bytesSent,
+      packets: entry.packetsReceived ?? entry.packetsSent,
+      frames: entry.framesDecoded ?? entry.framesEncoded,
+      freezes: entry.freezeCount ?? 0, frozen: entry.totalFreezesDuration ?? 0,
+    }));
+  },
+
+  /** Takes down what is received, ten times a second from now on; gives the diary so far. */
+  diary() {
+    if (!this.looks) {
+      this.looks = [];
+      setInterval(async () => this.looks.push(await this.counters("inbound-rtp")), 100);
+    }
+    return this.looks;
   },
 
   remote(identity) {

@@ -14,6 +14,7 @@ import "./cuts.test.mjs";
 import "./sealed.test.mjs";
 import "./backup.test.mjs";
 import "./tcp.test.mjs";
+import "./beside.test.mjs";
 
 let world;
 let count = 0;

@@ -48,9 +48,9 @@ class Chromium {
     this.browser = browser;
   }
 
-  static async open(extraFlags) {
+  static async open(extraFlags = [], executable = process.env.CHROMIUM) {
     return new Chromium(await chromium.launch({
-      executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
+      executablePath: executable ?? "/usr/bin/chromium",
       headless: true,
       args: [...FLAGS, ...extraFlags],
     }));
@@ -156,12 +156,17 @@ export class World {
     return world;
   }
 
-  /** A fresh page for `identity`; its own context, as if on another machine. */
-  async person(identity, { browser = "chromium", client = NEWEST, url,
+  /**
+   * A fresh page for `identity`; its own context, as if on another machine. Behind a `link` it has
+   * a browser of its own.
+   */
+  async person(identity, { browser = "chromium", client = NEWEST, url, link,
     viewport = { width: 1400, height: 900 } } = {}) {
     if (browser === "firefox") this.firefox ??= await Firefox.open();
-    const { page, close } = await this[browser].page(viewport);
-    const person = new Person(page, identity, url ?? process.env.TEST_URL, close);
+    const behind = link && await Chromium.open([], link.chromium);
+    const { page, close } = await (behind ?? this[browser]).page(viewport);
+    const person = new Person(page, identity, url ?? process.env.TEST_URL,
+      behind ? () => behind.close() : close);
     this.people.push(person);
     await page.goto(`${this.files.origin}${client}/`);
     return person;
