@@ -329,6 +329,7 @@ mod tests {
             timestamp: 9,
             ssrc: 7,
             twcc: None,
+            playout: None,
             len: 12,
         }
     }

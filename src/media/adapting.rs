@@ -83,6 +83,8 @@ impl Room {
         let leg = &mut participant.leg;
         let last_n = core.config.limits.last_n;
         let mut recent = Vec::new();
+        let round_trip = leg.estimator().rtt();
+        leg.playout.follow(now, share.loss(), round_trip);
         let readable = leg.codecs.redundant().is_some();
         let again = leg.redundancy.follow(now, share.loss()) * usize::from(readable);
         let mut sound = Bitrate::ZERO;

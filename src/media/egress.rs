@@ -25,8 +25,9 @@ use super::pacing::Feeling;
 use super::packet::{Layer, Packet};
 use super::pausing::Flow;
 use super::payload_type::Codecs;
+use super::playout::Playout;
 use super::redundancy::Redundancy;
-use super::rewrite::{Rewrite, Sent};
+use super::rewrite::Rewrite;
 use super::rtcp::write::{SenderReport, write_sender_report};
 use super::sdp;
 use super::srtp::{self, Opener, OwnSsrc, Sealer};
@@ -54,10 +55,12 @@ pub struct Leg {
     /// Bounded by the tracks of the room.
     pub(super) subscriptions: Slab<Subscription>,
     /// Subscriptions by their SSRCs, two at most for each.
-    by_ssrc: HashMap<u32, u32>,
+    pub(super) by_ssrc: HashMap<u32, u32>,
     rng: fastrand::Rng,
     /// How much sound is said again.
     pub redundancy: Redundancy,
+    /// How long pictures wait before they are shown.
+    pub playout: Playout,
     /// Memory for that.
     front: Vec<u8>,
 }
@@ -65,17 +68,6 @@ pub struct Leg {
 struct Crypto {
     sealer: Sealer,
     opener: Opener,
-}
-
-/// Where a lost packet can be found.
-#[derive(Debug, Clone, Copy)]
-pub struct Lost {
-    /// Where it came from.
-    pub source: EncodingKey,
-    /// The subscription in this leg.
-    pub subscription: u32,
-    /// What was sent under that number.
-    pub sent: Sent,
 }
 
 /// A subscription that there never is: that of an SSRC that only reports.
@@ -97,6 +89,7 @@ impl Leg {
             by_ssrc: HashMap::new(),
             rng,
             redundancy: Redundancy::default(),
+            playout: Playout::default(),
             front: Vec::new(),
         }
     }
@@ -346,6 +339,10 @@ impl Leg {
             return outgoing.rewrite.pause();
         }
         let twcc = self.codecs.extensions.twcc_of(subscription.kind);
+        let playout = match subscription.kind {
+            Kind::Audio => None,
+            Kind::Video => (self.codecs.extensions.playout_delay).zip(self.playout.extension()),
+        };
         if subscription.kind == Kind::Video {
             outgoing.layers.press(self.pacer.pressure());
         }
@@ -404,6 +401,7 @@ impl Leg {
                 payload_type,
                 twcc,
                 dependency: self.codecs.extensions.dependency,
+                playout,
                 front,
                 body,
                 seq: stamp.seq,
@@ -415,87 +413,12 @@ impl Leg {
         }
     }
 
-    /// What was sent under a number that the client reports missing.
-    pub fn lost(&self, ssrc: u32, seq: u16) -> Option<Lost> {
-        let slot = *self.by_ssrc.get(&ssrc)?;
-        let subscription = self.subscriptions.get(slot as usize)?;
-        let outgoing = subscription.outgoing.as_ref()?;
-        // The numbers of the retransmissions themselves mean nothing here.
-        if outgoing.ssrc.get() != ssrc {
-            return None;
-        }
-        let sent = outgoing.rewrite.sent(seq)?;
-        Some(Lost {
-            source: subscription.source(),
-            subscription: slot,
-            sent,
-        })
-    }
-
-    /// Sends a packet again, on the retransmission stream, if the budget allows.
-    pub fn retransmit(
-        &mut self,
-        lost: &Lost,
-        packet: &Packet,
-        now: Instant,
-        counters: &mut Counters,
-    ) {
-        let Some(payload_type) = self.codecs.rtx(packet.format) else {
-            return;
-        };
-        let Some(subscription) = self.subscriptions.get_mut(lost.subscription as usize) else {
-            return;
-        };
-        let Some(outgoing) = &mut subscription.outgoing else {
-            return;
-        };
-        let Some(rtx) = &mut outgoing.rtx else { return };
-        let (ssrc, seq) = (outgoing.ssrc.get(), lost.sent.stamp.seq);
-        let bytes = packet.payload.len();
-        if !self.wire.budget.request(now, ssrc, seq, bytes) {
-            counters.retransmits_missed += 1;
-            return;
-        }
-        let Some(seal) = &mut rtx.seal else { return };
-        let seq = rtx.next_seq;
-        rtx.next_seq += 1;
-        let original = Some(lost.sent.stamp.seq as u16);
-        let twcc = self.codecs.extensions.twcc;
-        let plan = Plan {
-            payload_type,
-            twcc,
-            dependency: self.codecs.extensions.dependency,
-            front: &[],
-            body: 0,
-            seq,
-            stamp: lost.sent.stamp,
-            original,
-            packet,
-        };
-        counters.retransmits += 1;
-        self.pacer.note(now, bytes);
-        self.wire.send(&plan, seal, now, counters);
-    }
-
     /// What goes out on this media SSRC, and how many packets have; none for retransmissions.
     pub fn sent(&self, ssrc: u32) -> Option<(Kind, u32)> {
         let slot = *self.by_ssrc.get(&ssrc)?;
         let subscription = self.subscriptions.get(slot as usize)?;
         let outgoing = subscription.outgoing.as_ref()?;
         (outgoing.ssrc.get() == ssrc).then_some((subscription.kind, outgoing.packets))
-    }
-
-    /// The client has lost the picture on this SSRC: where it comes from, the layer, and whether
-    /// this subscription may ask for a key frame although others would get it too. Nothing if it is
-    /// no video.
-    pub fn picture_lost(&mut self, ssrc: u32, now: Instant) -> Option<(EncodingKey, Layer, bool)> {
-        let slot = *self.by_ssrc.get(&ssrc)?;
-        let subscription = self.subscriptions.get_mut(slot as usize)?;
-        let source = subscription.source();
-        let outgoing = subscription.outgoing.as_mut()?;
-        let layer = outgoing.source?;
-        let video = subscription.kind == Kind::Video;
-        video.then(|| (source, layer, outgoing.losses.spend(now)))
     }
 
     /// Writes the sender reports that are due, and says how many. `source` gives the publisher's

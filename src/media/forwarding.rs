@@ -351,25 +351,20 @@ impl Room {
                 }
             }
             rtcp::Item::Nack { media, lost } => {
+                let mut broken = false;
                 for seq in lost {
                     core.counters.nacks_received += 1;
-                    self.retransmit(core, slot, *media, seq, now);
+                    broken |= !self.retransmit(core, slot, *media, seq, now);
+                }
+                if broken {
+                    self.picture_lost(core, slot, *media, now);
                 }
                 core.dirty
                     .mark(self.key, slot, &mut self.participants[slot as usize].leg);
             }
             rtcp::Item::Pli(ssrc) | rtcp::Item::Fir(ssrc) => {
                 core.counters.plis_received += 1;
-                let Some((key, layer, may_ask)) = participant.leg.picture_lost(*ssrc, now) else {
-                    return;
-                };
-                let encoding = &mut self[key];
-                if !may_ask && encoding.is_shared() {
-                    core.counters.plis_withheld += 1;
-                } else if let Some(stream) = encoding.stream(layer) {
-                    stream.key_frames.lose(now);
-                    self.ask_publisher(core, key, now);
-                }
+                self.picture_lost(core, slot, *ssrc, now);
             }
             rtcp::Item::Twcc(feedback) => {
                 if participant.leg.estimator().feedback(now, &feedback) {
@@ -379,29 +374,6 @@ impl Room {
             }
             rtcp::Item::Remb(rate) => participant.leg.estimator().receiver_says(rate),
             rtcp::Item::Ignored => {}
-        }
-    }
-
-    fn retransmit(&mut self, core: &mut Core, slot: u32, ssrc: u32, seq: u16, now: Instant) {
-        let Self {
-            tracks,
-            participants,
-            ..
-        } = self;
-        let leg = &mut participants[slot as usize].leg;
-        let Some(lost) = leg.lost(ssrc, seq) else {
-            core.counters.retransmits_missed += 1;
-            return;
-        };
-        let track = &mut tracks[lost.source.track.0 as usize];
-        let stream = track.encodings[lost.source.number].stream(lost.sent.layer);
-        let ring = stream.and_then(|stream| stream.ring.as_ref());
-        match ring.and_then(|ring| ring.get(lost.sent.source_seq, now)) {
-            Some(packet) => {
-                leg.borrow(&mut core.spare);
-                leg.retransmit(&lost, packet, now, &mut core.counters);
-            }
-            None => core.counters.retransmits_missed += 1,
         }
     }
 

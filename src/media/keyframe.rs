@@ -69,6 +69,11 @@ impl KeyFrameRequests {
         self.lost = Some(now);
     }
 
+    /// Whether somebody waits.
+    pub fn is_awaited(&self) -> bool {
+        self.wanted.or(self.lost).is_some()
+    }
+
     /// A key frame came, or nobody waits any more.
     pub fn forget(&mut self) {
         (self.wanted, self.lost) = (None, None);

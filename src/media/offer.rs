@@ -9,6 +9,7 @@ use std::fmt::Write as _;
 use super::codec::{Codec, dependency};
 use super::message::Kind;
 use super::payload_type::TWCC_URI;
+use super::playout;
 use super::sdp::{Sending, write_sending};
 
 macro_rules! h264_parameters {
@@ -198,7 +199,11 @@ impl Transport {
             self.shared, section.mid
         );
         if section.kind == Kind::Video {
-            let _ = write!(out, "a=extmap:3 {TWCC_URI}\r\n");
+            let _ = write!(
+                out,
+                "a=extmap:3 {TWCC_URI}\r\na=extmap:5 {}\r\n",
+                playout::URI
+            );
         }
         if offered.iter().any(|it| it.codec == Codec::Av1) {
             let _ = write!(out, "a=extmap:12 {}\r\n", dependency::URI);

@@ -127,6 +127,7 @@ impl Leg {
 
     fn send_waiting(&mut self, waiting: &Waiting, now: Instant, counters: &mut Counters) {
         let extensions = self.codecs.extensions;
+        let playout = extensions.playout_delay.zip(self.playout.extension());
         let (slot, ssrc) = waiting.subscription;
         let subscription = self.subscriptions.get_mut(slot as usize);
         let outgoing = subscription.and_then(|it| it.outgoing.as_mut());
@@ -138,6 +139,7 @@ impl Leg {
             payload_type: waiting.payload_type,
             twcc: extensions.twcc_of(Kind::Video),
             dependency: extensions.dependency,
+            playout,
             front: &[],
             body: 0,
             seq: waiting.stamp.seq,

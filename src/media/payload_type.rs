@@ -6,6 +6,7 @@
 use super::codec::{Codec, Format, dependency, h264, red};
 use super::message::Kind;
 use super::packet::Packet;
+use super::playout;
 
 /// What was negotiated; empty until a section of that kind was.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -16,7 +17,7 @@ pub struct Codecs {
     pub extensions: Extensions,
 }
 
-/// Ids of the header extensions that are read of what a client publishes; the first three are
+/// Ids of the header extensions that are read of what a client publishes; the first four are
 /// written too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Extensions {
@@ -26,6 +27,8 @@ pub struct Extensions {
     pub twcc_audio: Option<u8>,
     /// Dependency descriptor.
     pub dependency: Option<u8>,
+    /// How long pictures wait before they are shown.
+    pub playout_delay: Option<u8>,
     /// Loudness (RFC 6464).
     pub audio_level: Option<u8>,
     /// Media section (RFC 8843 section 15).
@@ -65,6 +68,7 @@ impl Extensions {
             TWCC_URI if short && audio => &mut self.twcc_audio,
             TWCC_URI if short => &mut self.twcc,
             dependency::URI if short => &mut self.dependency,
+            playout::URI if short && !audio => &mut self.playout_delay,
             "urn:ietf:params:rtp-hdrext:ssrc-audio-level" => &mut self.audio_level,
             "urn:ietf:params:rtp-hdrext:sdes:mid" => &mut self.mid,
             "urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id" => &mut self.rid,

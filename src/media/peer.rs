@@ -92,6 +92,7 @@ impl Peer {
             .set_ice_lite(true)
             .set_rtp_mode(true)
             .clear_codecs()
+            .set_extension(5, Extension::PlayoutDelay)
             .set_extension(
                 DEPENDENCY_ID,
                 Extension::with_serializer(dependency::URI, RawExtension),

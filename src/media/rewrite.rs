@@ -50,6 +50,8 @@ pub struct Rewrite {
     first: u64,
     /// The number after all that are sent or promised.
     next: u64,
+    /// The number of the newest key frame's first packet.
+    key: u64,
     /// Newest timestamp that was sent.
     newest: Option<Newest>,
     /// Where outgoing timestamps start.
@@ -200,6 +202,7 @@ impl Rewrite {
             slots: vec![empty; slots].into_boxed_slice(),
             first,
             next: first,
+            key: first,
             newest: None,
             first_timestamp,
             source: None,
@@ -309,14 +312,22 @@ impl Rewrite {
         self.first = self.next;
     }
 
+    /// Whether this is the number of a packet of the newest key frame, or of one after it.
+    pub fn follows_key_frame(&self, seq: u16) -> bool {
+        self.extended(seq).is_some_and(|seq| seq >= self.key)
+    }
+
+    /// The newest number with these lower bits.
+    fn extended(&self, seq: u16) -> Option<u64> {
+        let newest = self.next.checked_sub(1)?;
+        let behind = (newest as u16).wrapping_sub(seq);
+        newest.checked_sub(behind.into())
+    }
+
     /// What was sent under a number the subscriber asks for; `None` if nothing was or it is too
     /// old.
     pub fn sent(&self, seq: u16) -> Option<Sent> {
-        let newest = self.next.checked_sub(1)?;
-        let behind = (newest as u16).wrapping_sub(seq);
-        let seq = newest
-            .checked_sub(behind.into())
-            .filter(|&seq| seq >= self.oldest())?;
+        let seq = self.extended(seq).filter(|&seq| seq >= self.oldest())?;
         let slot = &self.slots[self.index(seq)];
         let Fill::Sent { timestamp, face } = slot.fill else {
             return None;
@@ -444,6 +455,9 @@ impl Rewrite {
             source_seq: packet.seq,
             fill,
         });
+        if packet.frame.key && packet.frame.start {
+            self.key = seq;
+        }
         Stamp {
             seq,
             timestamp,

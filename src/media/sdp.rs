@@ -13,6 +13,7 @@ use std::fmt::Write as _;
 use super::codec::{Codec, dependency};
 use super::message::Kind;
 use super::payload_type::{Codecs, attribute, codec_of};
+use super::playout;
 
 /// Bytes of a mid or RID: they travel in header extensions of at most 16 bytes (RFC 8285 section
 /// 4.2), and everybody in the room is told the mid. A longer mid is no offer of a WebRTC client.
@@ -347,6 +348,8 @@ fn is_left_out(line: &str, codecs: &Codecs, role: &Role, receiving: Receiving) -
     if let Some((_, uri)) = attribute(line, "a=extmap:") {
         // With it a client that turns its camera leaves the turning to the receivers.
         return uri.starts_with("urn:3gpp:video-orientation")
+            // We say it, and nobody to us.
+            || uri.starts_with(playout::URI) && !matches!(role, Role::Send(_))
             // Nothing is read from it but for AV1, and it costs the others bytes and work.
             || uri.starts_with(dependency::URI)
                 && matches!(role, Role::Receive(_))

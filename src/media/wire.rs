@@ -31,6 +31,8 @@ pub struct Plan<'a> {
     pub twcc: Option<u8>,
     /// Id of the extension that carries the dependency descriptor, for packets that have one.
     pub dependency: Option<u8>,
+    /// What is said of the wait before it is shown: id of the extension, and what is in it.
+    pub playout: Option<(u8, [u8; 3])>,
     /// What is sent before the payload.
     pub front: &'a [u8],
     /// Where in the payload begins what is sent.
@@ -153,22 +155,29 @@ pub fn pad(packet: &mut Vec<u8>, start: usize) {
 /// (RFC 8285 section 4.2).
 fn write_header(out: &mut Vec<u8>, plan: &Plan<'_>, ssrc: OwnSsrc, twcc: u16) {
     let described = plan.dependency.zip(plan.packet.dependency.as_deref());
-    let extended = plan.twcc.is_some() || described.is_some();
+    let extended = plan.twcc.is_some() || plan.playout.is_some() || described.is_some();
     out.push(if extended { 0x90 } else { 0x80 });
     out.push(u8::from(plan.stamp.face.marker) << 7 | plan.payload_type & 0x7f);
     out.extend_from_slice(&(plan.seq as u16).to_be_bytes());
     out.extend_from_slice(&plan.stamp.timestamp.to_be_bytes());
     out.extend_from_slice(&ssrc.get().to_be_bytes());
     let [high, low] = twcc.to_be_bytes();
-    match (plan.twcc, described) {
-        (twcc_id, Some((id, description))) => {
-            let twcc = twcc_id.map(|id| (id, [high, low]));
-            write_described(out, twcc, id, description, plan.stamp.face);
+    let twcc = plan.twcc.map(|id| (id, [high, low]));
+    match (twcc, described, plan.playout) {
+        (_, Some((id, description)), playout) => {
+            write_described(out, (twcc, playout), id, description, plan.stamp.face);
         }
-        (Some(id), None) => {
+        (Some((id, _)), None, None) => {
             out.extend_from_slice(&[0xbe, 0xde, 0, 1, id << 4 | 1, high, low, 0]);
         }
-        (None, None) => {}
+        (None, None, Some((id, [a, b, c]))) => {
+            out.extend_from_slice(&[0xbe, 0xde, 0, 1, id << 4 | 2, a, b, c]);
+        }
+        (Some((twcc, _)), None, Some((id, [a, b, c]))) => {
+            out.extend_from_slice(&[0xbe, 0xde, 0, 2, id << 4 | 2, a, b, c]);
+            out.extend_from_slice(&[twcc << 4 | 1, high, low, 0]);
+        }
+        (None, None, None) => {}
     }
 }
 
@@ -176,7 +185,7 @@ fn write_header(out: &mut Vec<u8>, plan: &Plan<'_>, ssrc: OwnSsrc, twcc: u16) {
 /// form (RFC 8285 section 4.3), which has no bound of 16 bytes.
 fn write_described(
     out: &mut Vec<u8>,
-    twcc: Option<(u8, [u8; 2])>,
+    (twcc, playout): (Option<(u8, [u8; 2])>, Option<(u8, [u8; 3])>),
     id: u8,
     description: &dependency::Description,
     face: Face,
@@ -194,12 +203,14 @@ fn write_described(
     } else {
         out[element..element + 2].copy_from_slice(&[id, length as u8]);
     }
-    if let Some((id, number)) = twcc {
+    let twcc = twcc.as_ref().map(|(id, number)| (*id, &number[..]));
+    let playout = playout.as_ref().map(|(id, wait)| (*id, &wait[..]));
+    for (id, bytes) in [twcc, playout].into_iter().flatten() {
         match short {
-            true => out.push(id << 4 | 1),
-            false => out.extend_from_slice(&[id, 2]),
+            true => out.push(id << 4 | (bytes.len() - 1) as u8),
+            false => out.extend_from_slice(&[id, bytes.len() as u8]),
         }
-        out.extend_from_slice(&number);
+        out.extend_from_slice(bytes);
     }
     while !(out.len() - start).is_multiple_of(4) {
         out.push(0);

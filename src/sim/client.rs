@@ -73,6 +73,8 @@ pub struct Client {
     pub raised: Vec<TrackSid>,
     /// What it was told of videos that pause, in order.
     pub flows: Vec<(Instant, StreamUpdate)>,
+    /// How long it was last told to let pictures wait.
+    pub playout: Option<Duration>,
     /// Nothing on the way to it changes the order of datagrams.
     pub ordered: bool,
     /// When the meeting began; its stamps count from there.
@@ -156,6 +158,7 @@ impl Client {
             offences: Vec::new(),
             raised: Vec::new(),
             flows: Vec::new(),
+            playout: None,
             ordered: true,
             epoch: now,
             recording: false,
@@ -237,6 +240,7 @@ impl Client {
         if let Some(number) = header.twcc {
             self.twcc.note(number, now);
         }
+        self.playout = header.playout.or(self.playout);
         let (mut seq, mut payload) = (index, receiving::payload(opened, header.len));
         if repairs.is_some() {
             stream.note_repair(index);

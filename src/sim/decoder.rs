@@ -58,8 +58,11 @@ impl Frame {
 /// Frames that wait for packets or for each other; the oldest goes when there are more.
 const FRAMES_MAX: usize = 64;
 
-/// Complete frames wait this long for missing ones before a key frame is asked for.
-const PATIENCE: Duration = Duration::from_millis(300);
+/// Complete frames wait this long for missing ones before a key frame is asked for: as long as
+/// libwebrtc waits for a next frame, and for a first one.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// See [`PATIENCE`].
+const PATIENCE_FIRST: Duration = Duration::from_millis(200);
 
 /// And it is asked for no more often than this.
 const ASK_INTERVAL: Duration = Duration::from_millis(500);
@@ -147,7 +150,11 @@ impl Decoder {
     /// Whether a key frame should be asked for now; if so, counts as asked.
     pub fn wants_key_frame(&mut self, now: Instant) -> bool {
         let waited = |since: Instant, span| now.saturating_duration_since(since) >= span;
-        let stuck = self.stuck.is_some_and(|since| waited(since, PATIENCE));
+        let patience = match self.shown {
+            Some(_) => PATIENCE,
+            None => PATIENCE_FIRST,
+        };
+        let stuck = self.stuck.is_some_and(|since| waited(since, patience));
         if !stuck || !self.asked.is_none_or(|at| waited(at, ASK_INTERVAL)) {
             return false;
         }

@@ -222,6 +222,8 @@ pub struct Header {
     pub ssrc: u32,
     /// The transport-wide number.
     pub twcc: Option<u16>,
+    /// How long pictures wait before they are shown, at least.
+    pub playout: Option<Duration>,
     /// Bytes of all of it.
     pub len: usize,
 }
@@ -241,13 +243,21 @@ impl Header {
             timestamp: word(4)?,
             ssrc: word(8)?,
             twcc: None,
+            playout: None,
             len: 12 + 4 * (first >> 24 & 0xf) as usize,
         };
         if first >> 28 & 1 == 1 {
             let start = header.len + 4;
             let words = (word(header.len)? & 0xffff) as usize;
             header.len = start + 4 * words;
-            header.twcc = twcc(datagram.get(start..header.len)?);
+            let extensions = datagram.get(start..header.len)?;
+            header.twcc = extension(extensions, ids::TWCC)
+                .and_then(|value| Some(u16::from_be_bytes(value.try_into().ok()?)));
+            header.playout = extension(extensions, ids::PLAYOUT).and_then(|value| {
+                let [a, b, _] = *<&[u8; 3]>::try_from(value).ok()?;
+                let units = u16::from_be_bytes([a, b]) >> 4;
+                Some(Duration::from_millis(10) * units.into())
+            });
         }
         Some(header)
     }
@@ -263,15 +273,16 @@ pub fn payload(opened: &[u8], header: usize) -> &[u8] {
     end.map_or(&[], |end| &body[..end])
 }
 
-fn twcc(mut extensions: &[u8]) -> Option<u16> {
+/// The one with this id, of one-byte form.
+fn extension(mut extensions: &[u8], id: u8) -> Option<&[u8]> {
     while let [head, rest @ ..] = extensions {
         let len = match head {
             0 => 0,
             _ => usize::from(head & 0xf) + 1,
         };
         let (value, next) = rest.split_at_checked(len)?;
-        if head >> 4 == ids::TWCC {
-            return Some(u16::from_be_bytes(value.try_into().ok()?));
+        if head >> 4 == id {
+            return Some(value);
         }
         extensions = next;
     }

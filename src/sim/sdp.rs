@@ -50,6 +50,8 @@ pub mod ids {
     pub const TWCC: u8 = 3;
     /// The mid.
     pub const MID: u8 = 4;
+    /// How long pictures wait before they are shown.
+    pub const PLAYOUT: u8 = 5;
     /// The RID.
     pub const RID: u8 = 10;
     /// The RID whose packets are repeated.
@@ -78,6 +80,7 @@ const LEVEL: &str = "a=extmap:1 urn:ietf:params:rtp-hdrext:ssrc-audio-level\r\n"
 /// Extensions of pictures, beside those.
 pub const VIDEO_EXTENSIONS: &str = "\
     a=extmap:10 urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id\r\n\
+    a=extmap:5 http://www.webrtc.org/experiments/rtp-hdrext/playout-delay\r\n\
     a=extmap:11 urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id\r\n";
 
 /// Sound.

@@ -136,6 +136,7 @@ mod tests {
         rid: Some(10),
         repaired: Some(11),
         dependency: Some(12),
+        playout_delay: None,
     };
 
     fn packet(profile: u16, extensions: &[u8]) -> Vec<u8> {

@@ -166,3 +166,23 @@ fn a_latecomer_sees_everybody_soon() {
     );
     meeting.assert_blameless();
 }
+
+/// Who only watches can't know how long a repair takes.
+#[test]
+fn where_packets_are_lost_pictures_wait_for_their_repair() {
+    let mut meeting = Meeting::seeded(61);
+    meeting.enter("anna", Link::broadband());
+    meeting.publish("anna", Medium::simulcast("camera"));
+    meeting.enter("bert", Link::lossy(0.1));
+    meeting.enter("carl", Link::broadband());
+    meeting.run(secs(15));
+    meeting.expect("bert", Sees::picture("anna"));
+    let told = meeting.client("bert").playout.expect("bert is told");
+    // Two round trips of 40 ms, 80 ms, and what feedback takes.
+    assert!((millis(160)..millis(250)).contains(&told), "{told:?}");
+    assert_eq!(meeting.client("carl").playout, None);
+    meeting.link("bert", Link::broadband());
+    meeting.run(secs(45));
+    assert_eq!(meeting.client("bert").playout, Some(millis(0)));
+    meeting.assert_blameless();
+}
