@@ -42,10 +42,42 @@ fn a_page_shows_how_it_went() {
 }
 
 #[test]
+fn who_stands_beside_the_shard_has_figures_and_no_targets() {
+    // Str0m misses most of what is wanted of the shard here.
+    let arguments = [
+        "--beside",
+        "stock,unpadded",
+        "--scenario",
+        "05",
+        "--seeds",
+        "1..1",
+    ];
+    let output = lab(&arguments);
+    let table = text(&output.stdout);
+    assert!(output.status.success(), "{table}");
+    let row = |name: &str| {
+        let mut rows = table.lines().filter(|line| line.starts_with(name));
+        let row = rows.next().unwrap_or_else(|| panic!("{name:?} in {table}"));
+        assert!(rows.next().is_none() && !row.contains(['*', '~']), "{row}");
+    };
+    row("  stock ");
+    row("  unpadded ");
+    let json = text(&lab(&[&arguments[..], &["--json"]].concat()).stdout);
+    for part in [
+        "\"beside\":[",
+        "\"subject\":\"stock\"",
+        "\"subject\":\"unpadded\"",
+    ] {
+        assert!(json.contains(part), "{json}");
+    }
+}
+
+#[test]
 fn what_is_wrong_is_named() {
     for (arguments, named) in [
         (["--scenario", "99"], "there are 01, 02"),
         (["--seeds", "5..1"], "1..5"),
+        (["--beside", "shard"], "there are stock, unpadded"),
         (["--seeds", "1..5000"], "at most 1000 seeds"),
     ] {
         let output = lab(&arguments);

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use stellwerk::lab::{self, SCENARIOS, Scenario};
+use stellwerk::lab::{self, SCENARIOS, Scenario, Subject};
 
 use super::Failure;
 
@@ -20,6 +20,9 @@ pub struct Lab {
     /// Try this scenario only ("04"); may be given several times.
     #[arg(long, value_name = "ID", value_parser = scenario)]
     scenario: Vec<&'static Scenario>,
+    /// Try another rate control on the same networks, too: "stock" (str0m as it is) or "unpadded".
+    #[arg(long, value_name = "NAME", value_parser = beside, value_delimiter = ',')]
+    beside: Vec<Subject>,
     /// Threads to use [default: one for each processor].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     threads: Option<u16>,
@@ -48,7 +51,7 @@ impl Lab {
         let seeds: Vec<_> = (self.seeds.first..=self.seeds.last).collect();
         let processors = || std::thread::available_parallelism().map_or(1, usize::from);
         let threads = self.threads.map_or_else(processors, usize::from);
-        let report = lab::run(&scenarios, &seeds, threads);
+        let report = lab::run(&scenarios, &self.beside, &seeds, threads);
         if let Some(path) = &self.html {
             std::fs::write(path, report.html())
                 .map_err(|error| Failure::Run(format!("{}: {error}", path.display())))?;
@@ -78,5 +81,13 @@ fn scenario(id: &str) -> Result<&'static Scenario, String> {
     found.ok_or_else(|| {
         let ids: Vec<_> = SCENARIOS.iter().map(|scenario| scenario.id).collect();
         format!("there are {}", ids.join(", "))
+    })
+}
+
+fn beside(name: &str) -> Result<Subject, String> {
+    let mut others = Subject::OTHERS.into_iter();
+    others.find(|it| it.name() == name).ok_or_else(|| {
+        let names = Subject::OTHERS.map(Subject::name);
+        format!("there are {}", names.join(", "))
     })
 }

@@ -11,15 +11,20 @@
 //! viewer receives is kept and measured afterwards: pictures after a jitter buffer
 //! ([`playout`]), sound after repair, delays, layers.
 //!
+//! Other rate controls can be tried on the same networks for comparison, see [`Subject`].
+//!
 //! Not here: encoders that follow the publisher's own bandwidth, real browsers, real networks.
 
 pub mod figures;
 mod page;
 pub mod playout;
 pub mod scenario;
+pub mod stock;
+pub mod subject;
 mod table;
 pub mod trial;
 pub mod verdict;
 
 pub use scenario::{SCENARIOS, Scenario};
+pub use subject::Subject;
 pub use verdict::{Report, run};

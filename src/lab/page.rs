@@ -20,6 +20,8 @@ const ESTIMATE: &str = "#0072b2";
 const RECEIVED: &str = "#009e73";
 /// See [`CAPACITY`].
 const LAYER: &str = "#d55e00";
+/// See [`CAPACITY`]. Dashed, as there may be several.
+const BESIDE: &str = "#cc79a7";
 
 /// More of a link than this isn't shown, or the rest would be a line at the bottom.
 const MOST: Bitrate = Bitrate::kbps(5000);
@@ -43,9 +45,13 @@ impl Report {
     /// Writes the page.
     pub fn html(&self) -> String {
         let mut page = format!("{HEAD}<pre>{}</pre>\n", escape(&self.text()));
-        for outcome in &self.outcomes {
-            if let Some(trial) = outcome.trials.first() {
-                chart(&mut page, outcome, trial);
+        let same = |a: &Outcome, b: &Outcome| a.scenario.id == b.scenario.id;
+        for outcomes in self.outcomes.chunk_by(same) {
+            let mut firsts = outcomes
+                .iter()
+                .filter_map(|it| Some((it, it.trials.first()?)));
+            if let Some((outcome, trial)) = firsts.next() {
+                chart(&mut page, outcome, trial, &firsts.collect::<Vec<_>>());
             }
         }
         page.push_str("</html>\n");
@@ -53,7 +59,7 @@ impl Report {
     }
 }
 
-fn chart(page: &mut String, outcome: &Outcome, trial: &Trial) {
+fn chart(page: &mut String, outcome: &Outcome, trial: &Trial, beside: &[(&Outcome, &Trial)]) {
     let samples = &trial.samples;
     let rates = samples
         .iter()
@@ -79,8 +85,8 @@ fn chart(page: &mut String, outcome: &Outcome, trial: &Trial) {
             "<rect x=\"{x:.1}\" width=\"{width:.1}\" height=\"{HEIGHT}\" fill=\"#d55e0055\"/>"
         );
     }
-    let mut line = |colour: &str, value: &dyn Fn(&Sample) -> Option<f64>| {
-        let _ = write!(page, "<polyline stroke=\"{colour}\" points=\"");
+    let mut line = |stroke: &str, samples: &[Sample], value: &dyn Fn(&Sample) -> Option<f64>| {
+        let _ = write!(page, "<polyline stroke=\"{stroke}\" points=\"");
         for (at, sample) in samples.iter().enumerate() {
             if let Some(value) = value(sample) {
                 let y = HEIGHT - value.min(1.0) * HEIGHT;
@@ -90,15 +96,29 @@ fn chart(page: &mut String, outcome: &Outcome, trial: &Trial) {
         page.push_str("\"/>\n");
     };
     let part = |rate: Bitrate| Some(rate.as_bps() as f64 / most);
-    line(CAPACITY, &|it| part(it.capacity));
-    line(ESTIMATE, &|it| part(it.estimate));
-    line(RECEIVED, &|it| part(it.received));
-    line(LAYER, &|it| Some((f64::from(it.layer?) + 1.0) / 12.0));
+    line(CAPACITY, samples, &|it| part(it.capacity));
+    line(ESTIMATE, samples, &|it| part(it.estimate));
+    line(RECEIVED, samples, &|it| part(it.received));
+    line(LAYER, samples, &|it| {
+        Some((f64::from(it.layer?) + 1.0) / 12.0)
+    });
+    for (_, other) in beside {
+        let stroke = format!("{BESIDE}\" stroke-dasharray=\"4 2");
+        line(&stroke, &other.samples, &|it| part(it.received));
+    }
+    let also: String = (beside.iter())
+        .map(|(it, _)| {
+            format!(
+                ", <span style=\"color: {BESIDE}\">by {}</span>",
+                it.subject.what()
+            )
+        })
+        .collect();
     let _ = writeln!(
         page,
         "</svg>\n<p><span style=\"color: {CAPACITY}\">what the link carries</span>, \
          <span style=\"color: {ESTIMATE}\">what is estimated</span>, \
-         <span style=\"color: {RECEIVED}\">what is received</span>, \
+         <span style=\"color: {RECEIVED}\">what is received</span>{also}, \
          <span style=\"color: {LAYER}\">which layer is seen</span>; \
          shaded where a picture stands</p>"
     );

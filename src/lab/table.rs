@@ -5,23 +5,26 @@ use std::fmt::Write as _;
 use serde_json::json;
 
 use super::scenario::{Bound, Figure};
+use super::subject::Subject;
 use super::verdict::{Outcome, Report, Verdict};
 
 impl Report {
     /// One line for each scenario, then what was missed.
     pub fn text(&self) -> String {
-        let mut text = format!("{:<5}", "");
+        let labels = self.outcomes.iter().map(|it| label(it).len());
+        let width = labels.max().unwrap_or(0).max(3) + 2;
+        let mut text = format!("{:<width$}", "");
         // Writing to a string can't fail.
         for figure in Figure::ALL {
             let _ = write!(text, "{:>11}", figure.label());
         }
         text.push('\n');
         for outcome in &self.outcomes {
-            let _ = write!(text, "{:<5}", outcome.scenario.id);
+            let _ = write!(text, "{:<width$}", label(outcome));
             for figure in Figure::ALL {
                 text.push_str(&cell(outcome, figure));
             }
-            let _ = writeln!(text, "  {}", outcome.scenario.what);
+            let _ = writeln!(text, "  {}", what(outcome));
         }
         text.push_str("Medians of all seeds; * misses its target, ~ misses it as is known.\n");
         for (outcome, target, verdict) in self.verdicts() {
@@ -60,10 +63,21 @@ impl Report {
                 })
                 .collect()
         };
-        let scenarios: Vec<_> = self
-            .outcomes
+        let (own, beside): (Vec<_>, Vec<_>) =
+            (self.outcomes.iter()).partition(|it| it.subject == Subject::Shard);
+        let scenarios: Vec<_> = own
             .iter()
             .map(|it| json!({ "scenario": it.scenario.id, "trials": trials(it) }))
+            .collect();
+        let beside: Vec<_> = beside
+            .iter()
+            .map(|it| {
+                json!({
+                    "scenario": it.scenario.id,
+                    "subject": it.subject.name(),
+                    "trials": trials(it),
+                })
+            })
             .collect();
         let verdicts: Vec<_> = self
             .verdicts()
@@ -79,7 +93,27 @@ impl Report {
                 })
             })
             .collect();
-        json!({ "scenarios": scenarios, "targets": verdicts }).to_string()
+        let mut report = json!({ "scenarios": scenarios, "targets": verdicts });
+        if !beside.is_empty() {
+            report["beside"] = beside.into();
+        }
+        report.to_string()
+    }
+}
+
+/// What stands in front of a row: the scenario, and beneath it who else was tried on it.
+fn label(outcome: &Outcome) -> String {
+    match outcome.subject {
+        Subject::Shard => outcome.scenario.id.to_owned(),
+        other => format!("  {}", other.name()),
+    }
+}
+
+/// What stands behind it.
+fn what(outcome: &Outcome) -> &'static str {
+    match outcome.subject {
+        Subject::Shard => outcome.scenario.what,
+        other => other.what(),
     }
 }
 
@@ -95,7 +129,7 @@ fn cell(outcome: &Outcome, figure: Figure) -> String {
     let Some(median) = outcome.median(figure) else {
         return format!("{:>11}", "-");
     };
-    let targets = outcome.scenario.targets.iter();
+    let targets = outcome.targets().iter();
     let own = targets.filter(|target| target.figure == figure);
     let verdicts = own.map(|target| outcome.judge(target));
     let worst = verdicts.fold(None, |worst, verdict| match (worst, verdict) {

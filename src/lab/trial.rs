@@ -4,7 +4,10 @@ use std::time::{Duration, Instant};
 
 use super::figures::{self, Figures};
 use super::scenario::Scenario;
+use super::stock;
+use super::subject::Subject;
 use crate::media::message::Kind;
+use crate::sim::receiving::Incoming;
 use crate::sim::record::Record;
 use crate::sim::{Link, Medium, Meeting};
 use crate::units::Bitrate;
@@ -28,7 +31,7 @@ pub struct Sample {
     pub at: Duration,
     /// What the link carries.
     pub capacity: Bitrate,
-    /// What the shard thinks it does.
+    /// What the subject thinks it does.
     pub estimate: Bitrate,
     /// What came since the last look.
     pub received: Bitrate,
@@ -55,6 +58,18 @@ pub struct Received<'a> {
     pub record: &'a Record,
     /// Each change of layer.
     pub layers: &'a [(Instant, u8)],
+}
+
+impl<'a> Received<'a> {
+    /// What came of this publisher's stream, if it was kept.
+    pub fn of(stream: &'a Incoming, publisher: usize) -> Option<Self> {
+        Some(Self {
+            publisher,
+            kind: stream.kind,
+            record: stream.record.as_ref()?,
+            layers: &stream.decoder.layers,
+        })
+    }
 }
 
 /// What was sent of one track.
@@ -89,7 +104,15 @@ pub struct Outcome<'a> {
 }
 
 /// Runs `scenario`.
-pub fn run(scenario: &Scenario, seed: u64) -> Trial {
+pub fn run(scenario: &Scenario, subject: Subject, seed: u64) -> Trial {
+    match subject {
+        Subject::Shard => meet(scenario, seed),
+        Subject::Stock => stock::run(scenario, true, seed),
+        Subject::Unpadded => stock::run(scenario, false, seed),
+    }
+}
+
+fn meet(scenario: &Scenario, seed: u64) -> Trial {
     let mut meeting = Meeting::seeded(seed);
     let names: Vec<_> = (0..scenario.publishers).map(publisher).collect();
     for (number, name) in names.iter().enumerate() {
@@ -130,12 +153,19 @@ pub fn run(scenario: &Scenario, seed: u64) -> Trial {
         sound_span,
         ended,
     };
-    let (figures, freezes) = figures::of(scenario, &outcome);
-    Trial {
-        seed,
-        figures,
-        samples,
-        freezes,
+    Trial::of(scenario, seed, &outcome)
+}
+
+impl Trial {
+    /// Measures a run.
+    pub fn of(scenario: &Scenario, seed: u64, outcome: &Outcome<'_>) -> Self {
+        let (figures, freezes) = figures::of(scenario, outcome);
+        Self {
+            seed,
+            figures,
+            samples: outcome.samples.to_vec(),
+            freezes,
+        }
     }
 }
 
@@ -145,37 +175,20 @@ fn watch(
     scenario: &Scenario,
     start: Instant,
 ) -> (Vec<Sample>, Option<Instant>) {
-    let mut samples = Vec::new();
+    let mut watch = Watch::new(scenario.publishers + 1);
     let mut ended = None;
-    let mut seen = vec![0; scenario.publishers + 1];
     for _ in 0..scenario.seconds * 1000 / SAMPLE.as_millis() as u64 {
         meeting.run(SAMPLE);
-        let mut bytes = 0;
-        let mut layer = None;
+        let at = meeting.now().saturating_duration_since(start);
+        let estimate = estimate(meeting);
         let streams = meeting.client(VIEWER).incoming.values();
-        for (stream, seen) in streams.zip(&mut seen) {
-            let Some(record) = &stream.record else {
-                continue;
-            };
-            let new = record.packets.get(*seen..).unwrap_or_default();
-            bytes += new.iter().map(figures::wire_bytes).sum::<u64>();
-            *seen = record.packets.len();
-            layer = layer.or(stream.decoder.shown.map(|(_, layer)| layer));
-        }
+        watch.look(scenario, at, estimate, streams);
         if ended.is_none() && has_ended(meeting) {
             // Since the last look.
             ended = Some(meeting.now() - SAMPLE);
         }
-        let at = meeting.now().saturating_duration_since(start);
-        samples.push(Sample {
-            at,
-            capacity: scenario.capacity(at.saturating_sub(SAMPLE)),
-            estimate: estimate(meeting),
-            received: Bitrate::of(bytes, SAMPLE),
-            layer,
-        });
     }
-    (samples, ended)
+    (watch.samples, ended)
 }
 
 /// Whether the first publisher has ended its largest layer.
@@ -188,6 +201,52 @@ fn has_ended(meeting: &Meeting) -> bool {
 
 fn publisher(number: usize) -> String {
     format!("publisher {number}")
+}
+
+/// Whoever looks at what comes, again and again.
+pub struct Watch {
+    /// The looks so far.
+    pub samples: Vec<Sample>,
+    /// Packets of each stream seen by the last one.
+    seen: Vec<usize>,
+}
+
+impl Watch {
+    /// Nothing has been seen of so many streams.
+    pub fn new(streams: usize) -> Self {
+        Self {
+            samples: Vec::new(),
+            seen: vec![0; streams],
+        }
+    }
+
+    /// A look, one [`SAMPLE`] after the last one.
+    pub fn look<'a>(
+        &mut self,
+        scenario: &Scenario,
+        at: Duration,
+        estimate: Bitrate,
+        streams: impl Iterator<Item = &'a Incoming>,
+    ) {
+        let mut bytes = 0;
+        let mut layer = None;
+        for (stream, seen) in streams.zip(&mut self.seen) {
+            let Some(record) = &stream.record else {
+                continue;
+            };
+            let new = record.packets.get(*seen..).unwrap_or_default();
+            bytes += new.iter().map(figures::wire_bytes).sum::<u64>();
+            *seen = record.packets.len();
+            layer = layer.or(stream.decoder.shown.map(|(_, layer)| layer));
+        }
+        self.samples.push(Sample {
+            at,
+            capacity: scenario.capacity(at.saturating_sub(SAMPLE)),
+            estimate,
+            received: Bitrate::of(bytes, SAMPLE),
+            layer,
+        });
+    }
 }
 
 /// What the shard thinks the viewer's link carries.
@@ -240,12 +299,8 @@ fn received<'a>(meeting: &'a Meeting, names: &[String], viewers: &[String]) -> V
     let viewers = viewers.iter().map(|name| meeting.client(name));
     let streams = viewers.flat_map(|viewer| viewer.incoming.values());
     let streams = streams.filter_map(|stream| {
-        Some(Received {
-            publisher: numbers.iter().position(|it| *it == stream.source.0)?,
-            kind: stream.kind,
-            record: stream.record.as_ref()?,
-            layers: &stream.decoder.layers,
-        })
+        let publisher = numbers.iter().position(|it| *it == stream.source.0)?;
+        Received::of(stream, publisher)
     });
     streams.collect()
 }

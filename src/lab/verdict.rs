@@ -4,22 +4,25 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::scenario::{Bound, Figure, Scenario, Target};
+use super::subject::Subject;
 use super::trial::{self, Trial};
 
 /// How far the worst seed may be beyond a bound.
 const WORST: f64 = 1.5;
 
-/// The trials of one scenario.
+/// The trials of one scenario with one subject.
 pub struct Outcome {
     /// Which.
     pub scenario: &'static Scenario,
+    /// Whose.
+    pub subject: Subject,
     /// By seed.
     pub trials: Vec<Trial>,
 }
 
 /// All that was tried.
 pub struct Report {
-    /// In the order of the scenarios.
+    /// In the order of the scenarios; of each the shard's, then what stands beside it.
     pub outcomes: Vec<Outcome>,
 }
 
@@ -34,15 +37,28 @@ pub enum Verdict {
     Missed,
 }
 
-/// Tries each scenario with each seed, on as many threads.
-pub fn run(scenarios: &[&'static Scenario], seeds: &[u64], threads: usize) -> Report {
-    let outcome = |scenario: &&'static Scenario| Outcome {
-        scenario,
-        trials: Vec::new(),
-    };
-    let mut outcomes: Vec<_> = scenarios.iter().map(outcome).collect();
-    let each = |at: usize| (at / seeds.len(), seeds[at % seeds.len()]);
-    let count = scenarios.len() * seeds.len();
+/// Tries the shard, and `beside` it others, on each scenario with each seed, on as many threads.
+pub fn run(
+    scenarios: &[&'static Scenario],
+    beside: &[Subject],
+    seeds: &[u64],
+    threads: usize,
+) -> Report {
+    let subjects = || [Subject::Shard].into_iter().chain(beside.iter().copied());
+    let outcomes = scenarios.iter().flat_map(|scenario| {
+        let fitting = subjects().filter(|subject| subject.fits(scenario));
+        fitting.map(|subject| Outcome {
+            scenario,
+            subject,
+            trials: Vec::new(),
+        })
+    });
+    let mut outcomes: Vec<_> = outcomes.collect();
+    let tried: Vec<_> = outcomes
+        .iter()
+        .map(|it| (it.scenario, it.subject))
+        .collect();
+    let count = tried.len() * seeds.len();
     let next = AtomicUsize::new(0);
     let work = || {
         let mut done = Vec::new();
@@ -51,8 +67,9 @@ pub fn run(scenarios: &[&'static Scenario], seeds: &[u64], threads: usize) -> Re
             if at >= count {
                 return done;
             }
-            let (scenario, seed) = each(at);
-            done.push((scenario, trial::run(scenarios[scenario], seed)));
+            let (outcome, seed) = (at / seeds.len(), seeds[at % seeds.len()]);
+            let (scenario, subject) = tried[outcome];
+            done.push((outcome, trial::run(scenario, subject, seed)));
         }
     };
     std::thread::scope(|scope| {
@@ -60,8 +77,8 @@ pub fn run(scenarios: &[&'static Scenario], seeds: &[u64], threads: usize) -> Re
         for thread in threads {
             let done = thread.join();
             let done = done.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-            for (scenario, trial) in done {
-                outcomes[scenario].trials.push(trial);
+            for (outcome, trial) in done {
+                outcomes[outcome].trials.push(trial);
             }
         }
     });
@@ -72,6 +89,14 @@ pub fn run(scenarios: &[&'static Scenario], seeds: &[u64], threads: usize) -> Re
 }
 
 impl Outcome {
+    /// What must come of it.
+    pub fn targets(&self) -> &'static [Target] {
+        match self.subject {
+            Subject::Shard => self.scenario.targets,
+            Subject::Stock | Subject::Unpadded => &[],
+        }
+    }
+
     /// A figure of each seed, least first.
     fn sorted(&self, figure: Figure) -> Vec<f64> {
         let values = self
@@ -130,7 +155,7 @@ impl Report {
     /// Every target and how it fared.
     pub fn verdicts(&self) -> impl Iterator<Item = (&Outcome, &'static Target, Verdict)> {
         self.outcomes.iter().flat_map(|outcome| {
-            let targets = outcome.scenario.targets.iter();
+            let targets = outcome.targets().iter();
             targets.map(move |target| (outcome, target, outcome.judge(target)))
         })
     }
@@ -157,6 +182,7 @@ mod tests {
         };
         Outcome {
             scenario: &SCENARIOS[0],
+            subject: Subject::Shard,
             trials: (1..).zip(values).map(trial).collect(),
         }
     }
