@@ -40,7 +40,7 @@ pub fn rtcp(data: &[u8]) {
             Ok(Item::Twcc(twcc)) => {
                 estimator.feedback(now, &twcc);
             }
-            Ok(Item::Remb(rate)) => estimator.receiver_says(rate),
+            Ok(Item::Remb(rate)) => estimator.receiver_says(now, rate),
             Ok(Item::Pli(_) | Item::Fir(_) | Item::Ignored) | Err(_) => {}
         }
     }

@@ -106,13 +106,14 @@ pub struct Outcome<'a> {
 /// Runs `scenario`.
 pub fn run(scenario: &Scenario, subject: Subject, seed: u64) -> Trial {
     match subject {
-        Subject::Shard => meet(scenario, seed),
+        Subject::Shard => meet(scenario, seed, Meeting::enter),
+        Subject::Remb => meet(scenario, seed, Meeting::enter_with_rate),
         Subject::Stock => stock::run(scenario, true, seed),
         Subject::Unpadded => stock::run(scenario, false, seed),
     }
 }
 
-fn meet(scenario: &Scenario, seed: u64) -> Trial {
+fn meet(scenario: &Scenario, seed: u64, enter: fn(&mut Meeting, &str, Link)) -> Trial {
     let mut meeting = Meeting::seeded(seed);
     let names: Vec<_> = (0..scenario.publishers).map(publisher).collect();
     for (number, name) in names.iter().enumerate() {
@@ -133,7 +134,7 @@ fn meet(scenario: &Scenario, seed: u64) -> Trial {
         .map(|number| format!("viewer {number}"))
         .collect();
     for name in &viewers {
-        meeting.enter(name, scenario.link());
+        enter(&mut meeting, name, scenario.link());
         meeting.record(name);
     }
     let (samples, ended) = watch(&mut meeting, scenario, start);

@@ -93,7 +93,7 @@ impl Outcome {
     pub fn targets(&self) -> &'static [Target] {
         match self.subject {
             Subject::Shard => self.scenario.targets,
-            Subject::Stock | Subject::Unpadded => &[],
+            Subject::Remb | Subject::Stock | Subject::Unpadded => &[],
         }
     }
 

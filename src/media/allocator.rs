@@ -5,8 +5,8 @@
 //! shares up to what was wanted before the first camera rises, what is shown large before what is
 //! shown small, who has the floor before others; and among equals one step for each in turn. A
 //! camera rises to a larger picture when half of its frames fit, a screen when any do: text has to
-//! be read, not to move. Audio is never weighed: the caller takes it off the budget before. Which packets a
-//! grant lets through is decided elsewhere, and so is the budget.
+//! be read, not to move. Audio is never weighed: the caller takes it off the budget before. Which
+//! packets a grant lets through is decided elsewhere, and so is the budget.
 
 use std::cmp::Reverse;
 

@@ -345,7 +345,9 @@ impl Room {
                 }
             }
             rtcp::Item::Report(block) => {
-                participant.leg.estimator().report(core.ntp(now), &block);
+                let estimator = participant.leg.estimator();
+                estimator.report(core.ntp(now), &block);
+                estimator.stream_lost(now, f64::from(block.fraction_lost) / 256.0);
                 if let Some((kind, sent)) = participant.leg.sent(*block.ssrc) {
                     participant.link.report(&block, kind, sent);
                 }
@@ -372,7 +374,7 @@ impl Room {
                     self.arm(core, slot);
                 }
             }
-            rtcp::Item::Remb(rate) => participant.leg.estimator().receiver_says(rate),
+            rtcp::Item::Remb(rate) => participant.leg.estimator().receiver_says(now, rate),
             rtcp::Item::Ignored => {}
         }
     }

@@ -1,5 +1,5 @@
-//! What a client misses: packets are sent again while there is a point in it, and once there is none
-//! a key frame makes good what is lost.
+//! What a client misses: packets are sent again while there is a point in it, and once there is
+//! none a key frame makes good what is lost.
 //!
 //! How much may be sent again is in `retransmit.rs`, how often a key frame in `keyframe.rs`.
 

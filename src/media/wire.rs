@@ -165,7 +165,7 @@ fn write_header(out: &mut Vec<u8>, plan: &Plan<'_>, ssrc: OwnSsrc, twcc: u16) {
     let twcc = plan.twcc.map(|id| (id, [high, low]));
     match (twcc, described, plan.playout) {
         (_, Some((id, description)), playout) => {
-            write_described(out, (twcc, playout), id, description, plan.stamp.face);
+            write_described(out, twcc, playout, (id, description), plan.stamp.face);
         }
         (Some((id, _)), None, None) => {
             out.extend_from_slice(&[0xbe, 0xde, 0, 1, id << 4 | 1, high, low, 0]);
@@ -185,9 +185,9 @@ fn write_header(out: &mut Vec<u8>, plan: &Plan<'_>, ssrc: OwnSsrc, twcc: u16) {
 /// form (RFC 8285 section 4.3), which has no bound of 16 bytes.
 fn write_described(
     out: &mut Vec<u8>,
-    (twcc, playout): (Option<(u8, [u8; 2])>, Option<(u8, [u8; 3])>),
-    id: u8,
-    description: &dependency::Description,
+    twcc: Option<(u8, [u8; 2])>,
+    playout: Option<(u8, [u8; 3])>,
+    (id, description): (u8, &dependency::Description),
     face: Face,
 ) {
     let start = out.len();

@@ -14,6 +14,7 @@ use str0m::ice::{StunMessage, TransId};
 
 use super::judge::{Offence, Received};
 use super::receiving::{self, Header, Incoming};
+use super::remb::Remb;
 use super::sdp::{self, Section};
 use super::sending::{Datagram, Published};
 use super::uplink::Uplink;
@@ -105,6 +106,8 @@ pub struct Client {
     /// Its encoders follow that; otherwise they keep their rates.
     pub follows_uplink: bool,
     twcc: Twcc,
+    /// In place of that, for a client that doesn't know it.
+    remb: Option<Remb>,
     due: Due,
     random: fastrand::Rng,
     opened: Vec<u8>,
@@ -185,6 +188,7 @@ impl Client {
             uplink: Uplink::new(random.u16(..), now),
             follows_uplink: false,
             twcc: Twcc::new(now),
+            remb: None,
             due: Due::default(),
             random,
             opened: Vec::new(),
@@ -192,6 +196,16 @@ impl Client {
         client.add_sections([POOL; 2]);
         client.offer();
         client
+    }
+
+    /// It doesn't know transport-wide numbers, and says how much it can take instead.
+    pub fn report_rate(&mut self, now: Instant) {
+        self.remb = Some(Remb::new(now));
+        for request in &mut self.requests {
+            if let Request::Offer { sdp, .. } = request {
+                *sdp = sdp::without_twcc(sdp);
+            }
+        }
     }
 
     fn offend(&mut self, now: Instant, offence: Offence) {
@@ -241,6 +255,11 @@ impl Client {
             self.twcc.note(number, now);
         }
         self.playout = header.playout.or(self.playout);
+        if let Some(remb) = &mut self.remb
+            && stream.kind == Kind::Video
+        {
+            remb.note(now, header.ssrc, header.timestamp, datagram.len());
+        }
         let (mut seq, mut payload) = (index, receiving::payload(opened, header.len));
         if repairs.is_some() {
             stream.note_repair(index);
@@ -428,7 +447,9 @@ impl Client {
                 write_pli(&mut bytes, own, ssrc);
             }
         }
-        if due(&mut self.due.twcc, now, TWCC_INTERVAL) {
+        if let Some(remb) = &mut self.remb {
+            bytes.extend(remb.say(now, own).into_iter().flatten());
+        } else if due(&mut self.due.twcc, now, TWCC_INTERVAL) {
             self.twcc.write(&mut bytes, own, 0);
         }
         if bytes.is_empty() {

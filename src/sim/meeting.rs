@@ -136,13 +136,30 @@ impl Meeting {
         self.enter_as(name, link, |_| {});
     }
 
+    /// Someone joins who says how much it can take, and not what arrives.
+    pub fn enter_with_rate(&mut self, name: &str, link: Link) {
+        let now = self.now;
+        self.admit(name, link, |_| {}, |client| client.report_rate(now));
+    }
+
     /// Someone joins with something special.
     pub fn enter_as(&mut self, name: &str, link: Link, change: impl FnOnce(&mut Join)) {
+        self.admit(name, link, change, |_| {});
+    }
+
+    fn admit(
+        &mut self,
+        name: &str,
+        link: Link,
+        change: impl FnOnce(&mut Join),
+        prepare: impl FnOnce(&mut Client),
+    ) {
         let number = self.clients.len();
         let mut client = Client::new(number as u16, name, self.random.fork(), self.now);
         let paths = self.paths_of(&link);
         client.ordered = paths.down.keeps_order();
         client.epoch = self.start;
+        prepare(&mut client);
         let mut join = Join {
             session: client.session,
             room: ROOM.into(),

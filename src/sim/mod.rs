@@ -40,6 +40,7 @@ pub mod meeting;
 pub mod network;
 pub mod receiving;
 pub mod record;
+pub mod remb;
 pub mod sdp;
 pub mod sending;
 #[cfg(test)]

@@ -69,6 +69,15 @@ const TRANSPORT: &str = "c=IN IP4 0.0.0.0\r\na=ice-ufrag:simu\r\n\
     a=fingerprint:sha-256 00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:\
     00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00\r\na=setup:actpass\r\n";
 
+/// How an offer names transport-wide numbers.
+const TWCC: &str =
+    "a=extmap:3 http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01\r\n";
+
+/// The same offer of a client that doesn't know transport-wide numbers.
+pub fn without_twcc(offer: &str) -> String {
+    offer.replace(TWCC, "")
+}
+
 /// Extensions of every section.
 pub const EXTENSIONS: &str = "\
     a=extmap:3 http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01\r\n\

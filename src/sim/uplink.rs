@@ -87,8 +87,9 @@ struct Group {
     arrived: i64,
 }
 
-#[derive(Debug, Default)]
-struct Trend {
+/// A line through delays.
+#[derive(Debug)]
+pub(super) struct Trend {
     /// Arrival in milliseconds, and the smoothed sum of delays.
     points: VecDeque<(f64, f64)>,
     sum: f64,
@@ -111,10 +112,7 @@ impl Uplink {
             ceiling,
             group: None,
             before: None,
-            trend: Trend {
-                threshold: THRESHOLD,
-                ..Trend::default()
-            },
+            trend: Trend::default(),
             acked: VecDeque::new(),
             reported: (0, 0),
             updated: now,
@@ -284,10 +282,23 @@ impl Uplink {
     }
 }
 
+impl Default for Trend {
+    fn default() -> Self {
+        Self {
+            points: VecDeque::new(),
+            sum: 0.0,
+            smoothed: 0.0,
+            slope: 0.0,
+            threshold: THRESHOLD,
+            over_since: None,
+        }
+    }
+}
+
 impl Trend {
     /// One more group: when it arrived and how much later than the one before. Whether the queue
     /// grows.
-    fn add(&mut self, arrived: f64, delay: f64) -> bool {
+    pub(super) fn add(&mut self, arrived: f64, delay: f64) -> bool {
         self.sum += delay;
         self.smoothed = SMOOTHING * self.smoothed + (1.0 - SMOOTHING) * self.sum;
         if self.points.len() == TREND {

@@ -29,6 +29,7 @@ mod falling;
 mod loss;
 pub mod rehearsal;
 mod rtt;
+mod said;
 mod sent;
 mod share;
 mod window;
@@ -45,6 +46,7 @@ use falling::{CUT, Cut, FAIR_CUT, LOSS_OURS, LOSS_SHARED, Rival, TRIED};
 use loss::{Advice, Loss};
 use rehearsal::{Link, Outcome, Rehearsals, Wants};
 use rtt::Rtt;
+use said::Said;
 use sent::{News, Register};
 pub use share::Share;
 
@@ -107,7 +109,7 @@ pub struct Estimator {
     heard: Option<Instant>,
     /// The receiver doesn't tell what arrives; what it says instead of how much does, if it does.
     blind: bool,
-    said: Option<Bitrate>,
+    said: Said,
     /// A limit that the path is given by hand.
     limit: Option<Bitrate>,
     grown: Instant,
@@ -124,10 +126,6 @@ const GROWTH_MAX: f64 = 1.2;
 
 /// With nothing heard for this long the estimate stays. Feedback comes every 50 to 250 ms.
 const FRESH: Duration = Duration::from_secs(1);
-
-/// What is sent to a receiver that tells nothing at all: a large picture, which nearly every link
-/// carries.
-const BLIND: Bitrate = Bitrate::kbps(3000);
 
 /// Nothing is tried so soon after a cut.
 const CALM: Duration = Duration::from_millis(500);
@@ -162,7 +160,7 @@ impl Estimator {
             begun: false,
             heard: None,
             blind: false,
-            said: None,
+            said: Said::new(),
             limit: None,
             grown: now,
         }
@@ -216,6 +214,11 @@ impl Estimator {
         self.judge(now);
         self.begin(now);
         self.estimate.as_bps().abs_diff(before.as_bps()) * 50 > before.as_bps()
+    }
+
+    /// A receiver reports this part of one of our streams as lost, 0 to 1.
+    pub fn stream_lost(&mut self, now: Instant, part: f64) {
+        self.said.lost(now, part);
     }
 
     /// A report on one of our streams came; `ntp` is now on our clock.
@@ -322,6 +325,9 @@ impl Estimator {
 
     /// Lets time pass: slow growth, and rehearsals, if the leg `can_pad`. Due about every 100 ms.
     pub fn tick(&mut self, now: Instant, can_pad: bool) {
+        if self.blind {
+            self.said.consider(now, self.wants.next);
+        }
         let rtt = self.rtt.transport.unwrap_or_default();
         self.rehearsals.expire(now, rtt, self.estimate);
         let passed = now.saturating_duration_since(self.grown).min(FRESH);
@@ -398,7 +404,7 @@ impl Estimator {
     /// What packets are paced by: the same without a limit by hand.
     pub fn pace(&self) -> Bitrate {
         match self.blind {
-            true => self.said.unwrap_or(BLIND),
+            true => self.said.carries().min(self.bounds.ceiling),
             false => self.estimate,
         }
     }
@@ -409,8 +415,8 @@ impl Estimator {
     }
 
     /// A receiver that can't tell what arrives says how much may be sent (REMB).
-    pub fn receiver_says(&mut self, rate: Bitrate) {
-        self.said = Some(self.bounded(rate));
+    pub fn receiver_says(&mut self, now: Instant, rate: Bitrate) {
+        self.said.say(now, self.bounded(rate));
     }
 
     /// Shows no more than this, whatever the path carries.

@@ -106,6 +106,10 @@ impl Client {
         self.offers += 1;
         self.notes.push(Note::Offer(self.sections.len()));
         let sdp = sdp::offer(&self.sections);
+        let sdp = match self.remb {
+            Some(_) => sdp::without_twcc(&sdp),
+            None => sdp,
+        };
         self.requests.push(Request::Offer {
             id: self.offers,
             sdp,

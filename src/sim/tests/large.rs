@@ -105,8 +105,8 @@ fn of_many_cameras_those_come_whose_people_spoke_last() {
     let paused = |meeting: &Meeting, name: &str| {
         let tracks = meeting.tracks_of(name, Kind::Video);
         let flows = meeting.client("ludwig").flows.iter();
-        let own = flows.filter(|(_, update)| tracks.contains(&update.track));
-        own.last().map(|(_, update)| update.state) == Some(StreamState::Paused)
+        let mut own = flows.filter(|(_, update)| tracks.contains(&update.track));
+        own.next_back().map(|(_, update)| update.state) == Some(StreamState::Paused)
     };
     for name in ["anna", "bert", "dora"] {
         assert!(paused(&meeting, name), "{name}");
