@@ -173,8 +173,8 @@
 //!
 //! # What is not here
 //!
-//! TLS for signalling (a reverse proxy's work); TURN; only the loudest in large rooms; recording;
-//! relays between nodes; reloading of the configuration.
+//! TLS for signalling (a reverse proxy's work); TURN; recording; relays between nodes;
+//! reloading of the configuration.
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 #![cfg_attr(

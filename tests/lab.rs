@@ -77,7 +77,7 @@ fn what_is_wrong_is_named() {
     for (arguments, named) in [
         (["--scenario", "99"], "there are 01, 02"),
         (["--seeds", "5..1"], "1..5"),
-        (["--beside", "shard"], "there are stock, unpadded"),
+        (["--beside", "shard"], "there are remb, stock, unpadded"),
         (["--seeds", "1..5000"], "at most 1000 seeds"),
     ] {
         let output = lab(&arguments);

@@ -85,6 +85,8 @@ impl Room {
         let mut recent = Vec::new();
         let round_trip = leg.estimator().rtt();
         leg.playout.follow(now, share.loss(), round_trip);
+        let id = leg.codecs.extensions.playout_delay;
+        leg.wait = id.zip(leg.playout.extension());
         let readable = leg.codecs.redundant().is_some();
         let again = leg.redundancy.follow(now, share.loss()) * usize::from(readable);
         let mut sound = Bitrate::ZERO;
@@ -133,6 +135,7 @@ impl Room {
         let full = leg.pacer.pressure() == Pressure::Full;
         let (mut asked, mut updates) = (Vec::new(), Vec::new());
         let mut grants = core.grants.iter().copied();
+        let mut wishes = core.wishes.iter();
         for subscription in leg.subscriptions().filter(|s| s.kind == Kind::Video) {
             let track = &tracks[subscription.track.0 as usize];
             let weighed = subscription.is_weighed(track, now);
@@ -149,6 +152,12 @@ impl Room {
             };
             if weighed {
                 updates.extend(outgoing.follow(granted.is_some(), now, &mut core.counters));
+                if wishes
+                    .next()
+                    .is_some_and(|wish| wish.pausing == Pausing::Surplus)
+                {
+                    outgoing.flow.give_way();
+                }
             }
             outgoing.layers.set_target(target);
             if share.is_short {

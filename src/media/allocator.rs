@@ -237,14 +237,25 @@ impl Wish {
     /// What may come after `grant`, the best first: of a screen the larger picture, however seldom
     /// it changes, or else more frames.
     fn above(&self, grant: Grant) -> impl Iterator<Item = Grant> + '_ {
-        let larger = (grant.layer.0 + 1..=self.layer_max.0).map(Layer);
-        let larger = larger.filter(|_| self.is_screen).find_map(|layer| {
-            let temporal = self.temporals(layer).next()?;
-            Some(Grant { layer, temporal })
-        });
-        let step = self.steps().find(|step| *step > grant);
-        let more = step.filter(|step| !self.is_screen || step.layer == grant.layer);
-        larger.into_iter().chain(more)
+        let more = self.temporals(grant.layer).find(|it| *it > grant.temporal);
+        let more = more.map(|temporal| Grant { temporal, ..grant });
+        let larger = || {
+            let mut larger = (grant.layer.0 + 1..=self.layer_max.0).map(Layer);
+            larger.find_map(|layer| self.entry(layer))
+        };
+        match self.is_screen {
+            true => larger().into_iter().chain(more),
+            false => more.or_else(larger).into_iter().chain(None),
+        }
+    }
+
+    /// The step at which a layer above the lowest is entered.
+    fn entry(&self, layer: Layer) -> Option<Grant> {
+        let mut temporals = self.temporals(layer);
+        let first = temporals.next()?;
+        let second = temporals.next().filter(|_| !self.is_screen);
+        let temporal = second.unwrap_or(first);
+        Some(Grant { layer, temporal })
     }
 
     /// All steps, ascending: live layers up to the wanted one, or just the lowest live one if all

@@ -61,6 +61,8 @@ pub struct Leg {
     pub redundancy: Redundancy,
     /// How long pictures wait before they are shown.
     pub playout: Playout,
+    /// What packets say of that: id of the extension, and what is in it.
+    pub wait: Option<(u8, [u8; 3])>,
     /// Memory for that.
     front: Vec<u8>,
 }
@@ -90,6 +92,7 @@ impl Leg {
             rng,
             redundancy: Redundancy::default(),
             playout: Playout::default(),
+            wait: None,
             front: Vec::new(),
         }
     }
@@ -341,7 +344,7 @@ impl Leg {
         let twcc = self.codecs.extensions.twcc_of(subscription.kind);
         let playout = match subscription.kind {
             Kind::Audio => None,
-            Kind::Video => (self.codecs.extensions.playout_delay).zip(self.playout.extension()),
+            Kind::Video => self.wait,
         };
         if subscription.kind == Kind::Video {
             outgoing.layers.press(self.pacer.pressure());

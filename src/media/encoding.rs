@@ -197,11 +197,6 @@ impl Encoding {
         Some(subscriber)
     }
 
-    /// Whether it goes to several, so that what one of them asks for costs the others.
-    pub fn is_shared(&self) -> bool {
-        self.subscribers.len() + self.pulls.len() > 1
-    }
-
     /// Nobody waits for a key frame any more.
     pub fn forget_key_frames(&mut self) {
         for stream in &mut self.streams {
@@ -219,7 +214,8 @@ impl Encoding {
         let new = now.saturating_duration_since(self.resumed) < SETTLING;
         for (at, rate) in rates.iter_mut().enumerate().take(self.count()) {
             let (stream, inner) = self.place(at);
-            let ended = self.streams.iter().any(|it| stream.is_outlived_by(it));
+            let smaller = self.streams.iter().take(at);
+            let ended = smaller.into_iter().any(|it| stream.is_outlived_by(it));
             if !ended {
                 *rate = stream.rates(inner, now);
             }

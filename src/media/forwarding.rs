@@ -412,6 +412,11 @@ impl Room {
 
     /// Passes requests for key frames on to the publisher, as far as they aren't throttled.
     pub fn ask_publisher(&mut self, core: &mut Core, key: EncodingKey, now: Instant) {
+        let shared: [bool; Layer::COUNT_MAX] = std::array::from_fn(|at| {
+            let stream = self[key].streams.get(at);
+            let lost = stream.is_some_and(|stream| stream.key_frames.is_lost());
+            lost && self.is_shared(key, Layer(at as u8))
+        });
         let Self {
             tracks,
             participants,
@@ -421,9 +426,7 @@ impl Room {
         let Publisher::Here(publisher) = track.publisher else {
             return self.pass_key_frames(core, key, now);
         };
-        let encoding = &mut track.encodings[key.number];
-        let shared = encoding.is_shared();
-        for stream in &mut encoding.streams {
+        for (stream, shared) in track.encodings[key.number].streams.iter_mut().zip(shared) {
             let Some(ssrc) = stream.ssrc else { continue };
             let uplink = &mut participants[publisher as usize].uplink;
             let mut request = |ssrc| uplink.as_mut().is_some_and(|it| it.request_key_frame(ssrc));

@@ -19,8 +19,10 @@ pub struct KeyFrameRequests {
     wanted: Option<Instant>,
     /// When someone last said to have lost the picture.
     lost: Option<Instant>,
-    /// What is asked for on account of those.
+    /// What is asked for on account of those, and whether this loss has its share already: a
+    /// request that is repeated costs nothing more.
     ration: Ration<6, 10>,
+    paid: bool,
 }
 
 /// How often something may be asked for: so many times at once, then once in so many seconds.
@@ -74,9 +76,14 @@ impl KeyFrameRequests {
         self.wanted.or(self.lost).is_some()
     }
 
+    /// Whether someone waits who has lost the picture.
+    pub fn is_lost(&self) -> bool {
+        self.lost.is_some()
+    }
+
     /// A key frame came, or nobody waits any more.
     pub fn forget(&mut self) {
-        (self.wanted, self.lost) = (None, None);
+        (self.wanted, self.lost, self.paid) = (None, None, false);
     }
 
     /// Whether to ask the publisher now; if so, counts as asked. The stream is `shared` if it goes
@@ -89,10 +96,11 @@ impl KeyFrameRequests {
             return false;
         }
         let lost = within(self.lost, Self::PATIENCE);
-        let due =
-            within(self.wanted, Self::PATIENCE) || lost && (!shared || self.ration.spend(now));
+        let paid = |requests: &mut Self| requests.paid || requests.ration.spend(now);
+        let due = within(self.wanted, Self::PATIENCE) || lost && (!shared || paid(self));
         if due {
             self.asked = Some(now);
+            self.paid |= lost;
         }
         due
     }
@@ -153,7 +161,9 @@ mod tests {
         let mut requests = KeyFrameRequests::default();
         for second in 0..15 {
             requests.lose(at(second));
-            requests.take(at(second), true);
+            if requests.take(at(second), true) {
+                requests.forget();
+            }
         }
         requests.lose(at(16));
         assert!(!requests.take(at(16), true));

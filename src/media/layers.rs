@@ -27,8 +27,8 @@ use super::packet::{Layer, Packet};
 /// second by browsers, so this must be longer.
 pub const SILENCE: Duration = Duration::from_millis(1500);
 
-/// So many frames of another layer without a packet of one: 270 ms of a camera. A screen that
-/// doesn't change is silent in all layers.
+/// So many frames of a smaller layer without a packet of one: 270 ms of a camera. A screen that
+/// doesn't change is silent in all layers, and its smaller ones may have fewer frames.
 pub const OUTLIVED: u8 = 8;
 
 /// The layer choice of one subscription.
@@ -102,7 +102,7 @@ struct Current {
     ends: bool,
     /// Its key frame has left, so that what waits is what came after it.
     settled: bool,
-    /// Frames of each other layer since a packet of this one.
+    /// Frames of each smaller layer since a packet of this one.
     without: [u8; Layer::COUNT_MAX],
 }
 
@@ -164,9 +164,6 @@ impl Layers {
             return self.switch(packet);
         }
         let pressure = self.pressure;
-        if let State::Forwarding { current, .. } = &mut self.state {
-            current.note(packet);
-        }
         match &mut self.state {
             State::Paused => Decision::Ignore,
             State::Waiting { since, .. } => {
@@ -184,6 +181,7 @@ impl Layers {
                     Decision::Ignore
                 }
                 Place::Next { .. } | Place::Restart => {
+                    current.without = Default::default();
                     let mut wanted = target.cut;
                     if pressure > Pressure::None {
                         wanted.temporal = 0;
@@ -191,7 +189,10 @@ impl Layers {
                     current.decide(packet, wanted)
                 }
             },
-            State::Forwarding { .. } => Decision::Ignore,
+            State::Forwarding { current, .. } => {
+                current.miss(packet);
+                Decision::Ignore
+            }
         }
     }
 
@@ -343,18 +344,17 @@ impl Default for Layers {
 }
 
 impl Current {
-    /// Counts what comes without it.
-    fn note(&mut self, packet: &Packet) {
-        if packet.layer == self.layer {
-            self.without = Default::default();
-        } else if packet.frame.start
+    /// Counts what comes of a smaller layer.
+    fn miss(&mut self, packet: &Packet) {
+        if packet.marker
+            && packet.layer < self.layer
             && let Some(frames) = self.without.get_mut(usize::from(packet.layer.0))
         {
             *frames = frames.saturating_add(1);
         }
     }
 
-    /// Whether another layer has gone on for some frames without it: it has ended.
+    /// Whether a smaller layer has gone on for some frames without it: it has ended.
     fn stands(&self) -> bool {
         self.without.iter().any(|frames| *frames >= OUTLIVED)
     }

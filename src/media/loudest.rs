@@ -5,24 +5,28 @@
 //! word loses its beginning; who was silent for [`HOLD`] gives it to the next who speaks. While all
 //! of them speak, one who is clearly louder for a moment takes the seat of the quietest. Levels
 //! stand in packet headers (RFC 6464), outside of what end-to-end encryption covers; a track
-//! without them is always passed on.
+//! without them is always passed on. A participant takes one seat, however much it publishes.
 //!
 //! What is left out leaves no gap in the numbers, for listeners or other parts of the room.
 
 use std::time::{Duration, Instant};
 
-use super::TrackKey;
 use super::counters::Dropped;
 use super::encoding::EncodingKey;
 use super::packet::Layer;
+use super::relay::REMOTE;
 use super::room::Room;
 use super::shard::Core;
+use super::track::Publisher;
 
 /// Who was silent for this long gives up the seat: longer than the pauses within a sentence.
 const HOLD: Duration = Duration::from_millis(1500);
 
 /// A voice is followed over this, so that a door that slams takes nobody's seat.
 const ATTACK: Duration = Duration::from_millis(300);
+
+/// No packet counts for longer.
+const PACKET_MAX: Duration = Duration::from_millis(60);
 
 /// Quieter than this is silence, in -dBov: the noise of a room.
 const SILENT: u8 = 70;
@@ -41,7 +45,8 @@ pub struct Loudest {
 
 #[derive(Debug)]
 struct Seat {
-    track: TrackKey,
+    /// Whose, by its number in the room.
+    who: u32,
     /// Since when, and when it last spoke.
     since: Instant,
     spoke: Instant,
@@ -69,10 +74,10 @@ pub struct Numbers {
 }
 
 impl Loudest {
-    /// Whether a packet of `track` is passed on, where there are so many seats.
+    /// Whether a packet of somebody's sound is passed on, where there are so many seats.
     pub fn admits(
         &mut self,
-        track: TrackKey,
+        who: u32,
         voice: &mut Voice,
         level: u8,
         seats: usize,
@@ -81,7 +86,7 @@ impl Loudest {
         voice.hear(level, now);
         let speaks = level < SILENT;
         self.seats.truncate(seats);
-        if let Some(seat) = self.seats.iter_mut().find(|seat| seat.track == track) {
+        if let Some(seat) = self.seats.iter_mut().find(|seat| seat.who == who) {
             seat.level = voice.level;
             if speaks {
                 seat.spoke = now;
@@ -92,7 +97,7 @@ impl Loudest {
             return false;
         }
         let seat = Seat {
-            track,
+            who,
             since: now,
             spoke: now,
             level: voice.level,
@@ -113,6 +118,11 @@ impl Loudest {
         *place = seat;
         true
     }
+
+    /// Somebody has gone.
+    pub fn forget(&mut self, who: u32) {
+        self.seats.retain(|seat| seat.who != who);
+    }
 }
 
 impl Seat {
@@ -130,6 +140,8 @@ impl Voice {
     fn hear(&mut self, level: u8, now: Instant) {
         let passed = self.heard.replace(now);
         let passed = passed.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
+        // Those who are silent send a packet now and then only.
+        let passed = passed.min(PACKET_MAX);
         let weight = (passed.as_secs_f32() / ATTACK.as_secs_f32()).min(1.0);
         self.level += (f32::from(127 - level.min(127)) - self.level) * weight;
     }
@@ -182,13 +194,15 @@ impl Room {
         let limits = &core.config.limits;
         let large = limits.loudest > 0 && self.census.people() > limits.loudest_above;
         let track = &mut self.tracks[of.track.0 as usize];
+        let who = match track.publisher {
+            Publisher::Here(slot) => slot,
+            Publisher::There(origin) => REMOTE + origin.remote,
+        };
         let voice = &mut track.voice;
         let stream = track.encodings[of.number].stream(layer);
         let stream = stream.ok_or(Dropped::TrackUnknown)?;
         if let Some(level) = level.filter(|_| large)
-            && !self
-                .loudest
-                .admits(of.track, voice, level, limits.loudest, now)
+            && !self.loudest.admits(who, voice, level, limits.loudest, now)
         {
             stream.numbers.leave_out();
             return Err(Dropped::NotLoudest);
@@ -224,8 +238,7 @@ mod tests {
                 heard.clear();
                 for (at, level) in levels.into_iter().enumerate() {
                     let voice = &mut self.voices[at];
-                    let key = TrackKey(at as u32);
-                    if self.loudest.admits(key, voice, level, 2, self.now) {
+                    if self.loudest.admits(at as u32, voice, level, 2, self.now) {
                         heard.push(at);
                     }
                 }

@@ -127,7 +127,7 @@ impl Leg {
 
     fn send_waiting(&mut self, waiting: &Waiting, now: Instant, counters: &mut Counters) {
         let extensions = self.codecs.extensions;
-        let playout = extensions.playout_delay.zip(self.playout.extension());
+        let playout = self.wait;
         let (slot, ssrc) = waiting.subscription;
         let subscription = self.subscriptions.get_mut(slot as usize);
         let outgoing = subscription.and_then(|it| it.outgoing.as_mut());

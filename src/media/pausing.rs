@@ -79,7 +79,8 @@ impl Flow {
     /// What may become of it, if pausing is `allowed` at all.
     pub fn pausing(&self, allowed: bool, now: Instant) -> Pausing {
         match self.state {
-            StreamState::Paused => Pausing::Paused,
+            StreamState::Paused if allowed => Pausing::Paused,
+            StreamState::Paused => Pausing::Never,
             StreamState::Active if allowed && self.lasts(now) >= STEADY => Pausing::Flowing,
             StreamState::Active => Pausing::Never,
         }
@@ -103,6 +104,12 @@ impl Flow {
             self.changed = Some(now);
         }
         changes
+    }
+
+    /// It is paused for others' sake, and not for want of bandwidth: it returns as soon as it is
+    /// its turn.
+    pub fn give_way(&mut self) {
+        self.rest = Duration::ZERO;
     }
 
     /// How long its state has lasted.
@@ -162,6 +169,7 @@ mod tests {
         assert!(flow.rests(nearly) && !flow.rests(start + STEADY));
         let back = start + STEADY;
         assert_eq!(flow.pausing(true, back), Pausing::Paused);
+        assert_eq!(flow.pausing(false, back), Pausing::Never);
         assert!(flow.follow(true, back) && !flow.is_paused());
         assert_eq!(flow.pausing(true, back), Pausing::Never, "it just came");
         assert_eq!(flow.pausing(true, back + STEADY), Pausing::Flowing);

@@ -14,6 +14,7 @@ use super::rewrite::Sent;
 use super::room::Room;
 use super::shard::Core;
 use super::subscription::Subscription;
+use super::track::Subscriber;
 use super::wire::Plan;
 
 /// Where a lost packet can be found.
@@ -35,9 +36,8 @@ impl Room {
         let Some((key, layer)) = leg.video_source(ssrc) else {
             return;
         };
-        let encoding = &mut self[key];
-        let shared = encoding.is_shared();
-        let Some(stream) = encoding.stream(layer) else {
+        let shared = self.is_shared(key, layer);
+        let Some(stream) = self[key].stream(layer) else {
             return;
         };
         let awaited = stream.key_frames.is_awaited();
@@ -50,6 +50,19 @@ impl Room {
             stream.key_frames.lose(now);
         }
         self.ask_publisher(core, key, now);
+    }
+
+    /// Whether several see this layer now, so that what one of them asks for costs the others.
+    pub fn is_shared(&self, key: EncodingKey, layer: Layer) -> bool {
+        let encoding = &self[key];
+        let sees = |subscriber: &&Subscriber| {
+            let leg = &self.participants[subscriber.participant as usize].leg;
+            let subscription = leg.subscriptions.get(subscriber.subscription as usize);
+            let outgoing = subscription.and_then(|it| it.outgoing.as_ref());
+            outgoing.is_some_and(|outgoing| outgoing.layers.current() == Some(layer))
+        };
+        let here = encoding.subscribers.iter().filter(sees).take(2).count();
+        here + encoding.pulls.len() > 1
     }
 
     /// Sends a packet again, if there is still a point in it. False if it is gone and what is shown
@@ -169,11 +182,12 @@ impl Leg {
         outgoing.is_some_and(|outgoing| outgoing.losses.spend(now))
     }
 
-    /// Whether what is shown of the stream on this SSRC builds on the packet of this number.
+    /// Whether what is shown of the stream on this SSRC builds on the packet of this number, which
+    /// won't come any more.
     pub fn builds_on(&self, ssrc: u32, seq: u16) -> bool {
         let outgoing = self.on(ssrc).and_then(|it| it.outgoing.as_ref());
         let media = outgoing.filter(|outgoing| outgoing.ssrc.get() == ssrc);
-        media.is_some_and(|outgoing| outgoing.rewrite.follows_key_frame(seq))
+        media.is_some_and(|outgoing| outgoing.rewrite.is_broken_without(seq))
     }
 
     /// The subscription with this SSRC.

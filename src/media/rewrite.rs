@@ -37,6 +37,10 @@ const FALLBACK_MAX: Duration = Duration::from_secs(1);
 /// above what a network can hold back and then deliver at once.
 const ADVANCE_MAX: Duration = Duration::from_secs(10);
 
+/// A promised packet that is so many behind has been given up by its publisher: 0.6 s of a large
+/// picture.
+const PROMISED_MAX: u64 = 128;
+
 /// Longer pauses count as this long: near half of the number range, which is 6.6 h for video,
 /// "before" and "after" would change places.
 const PAUSE_MAX: Duration = Duration::from_secs(3600);
@@ -312,9 +316,16 @@ impl Rewrite {
         self.first = self.next;
     }
 
-    /// Whether this is the number of a packet of the newest key frame, or of one after it.
-    pub fn follows_key_frame(&self, seq: u16) -> bool {
-        self.extended(seq).is_some_and(|seq| seq >= self.key)
+    /// Whether what is shown builds on the packet of this number, and it will not come any more: it
+    /// is of the newest key frame or after it, and not just promised, so that its publisher may
+    /// still repeat it.
+    pub fn is_broken_without(&self, seq: u16) -> bool {
+        let Some(seq) = self.extended(seq).filter(|seq| *seq >= self.key) else {
+            return false;
+        };
+        let promised = seq >= self.oldest()
+            && matches!(self.slots[self.index(seq)].fill, Fill::Promised { .. });
+        !promised || seq + PROMISED_MAX < self.next
     }
 
     /// The newest number with these lower bits.

@@ -308,6 +308,8 @@ impl Room {
         }
         self.unsubscribe_from_all(slot);
         let gone = self.participants.remove(slot as usize);
+        self.loudest.forget(slot);
+        self.floor.forget(slot);
         if self.by_identity.get(&gone.identity) == Some(&slot) {
             self.by_identity.remove(&gone.identity);
         }

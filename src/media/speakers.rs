@@ -43,6 +43,13 @@ pub struct Floor {
 const TAKES_FLOOR: Duration = Duration::from_millis(1000);
 
 impl Floor {
+    /// Somebody has gone.
+    pub fn forget(&mut self, who: u32) {
+        if self.holder == Some(who) {
+            *self = Self::default();
+        }
+    }
+
     /// Who speaks now and how loudly; whether somebody else has the floor now.
     fn follow(&mut self, speakers: impl Iterator<Item = (u32, u8)> + Clone, now: Instant) -> bool {
         if speakers.clone().any(|(who, _)| Some(who) == self.holder) {

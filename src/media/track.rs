@@ -85,8 +85,8 @@ pub struct Stream {
     pub rates: [[RateMeter; TEMPORAL_MAX]; Layer::COUNT_MAX],
     /// When the last packet of each of its spatial layers came.
     inner: [Option<Instant>; Layer::COUNT_MAX],
-    /// When its last frames began, and where the oldest of them stands.
-    begun: ([Option<Instant>; OUTLIVED as usize], usize),
+    /// When its last frames ended, and where the oldest of them stands.
+    ended: ([Option<Instant>; OUTLIVED as usize], usize),
     /// How its dependency descriptors are to be read.
     pub dependency: dependency::State,
     /// Key frames asked for.
@@ -153,7 +153,7 @@ impl Stream {
             ring: (kind == Kind::Video).then(Ring::video),
             rates: Default::default(),
             inner: Default::default(),
-            begun: Default::default(),
+            ended: Default::default(),
             dependency: dependency::State::default(),
             key_frames: KeyFrameRequests::default(),
             clock: TimestampMap::new(clock_rate(kind)),
@@ -169,15 +169,14 @@ impl Stream {
         self.arrivals.count(packet.seq);
         let Frame {
             key,
-            start,
             spatial,
             temporal,
             ..
         } = packet.frame;
-        if start {
-            let (begun, oldest) = &mut self.begun;
-            begun[*oldest] = Some(packet.arrival);
-            *oldest = (*oldest + 1) % begun.len();
+        if packet.marker {
+            let (ended, oldest) = &mut self.ended;
+            ended[*oldest] = Some(packet.arrival);
+            *oldest = (*oldest + 1) % ended.len();
         }
         let spatial = usize::from(spatial).min(Layer::COUNT_MAX - 1);
         let temporal = usize::from(temporal).min(TEMPORAL_MAX - 1);
@@ -221,10 +220,10 @@ impl Stream {
     /// can't send all sizes any more ends the largest. A screen that doesn't change is silent in
     /// all sizes.
     pub fn is_outlived_by(&self, other: &Self) -> bool {
-        let (begun, oldest) = &other.begun;
+        let (ended, oldest) = &other.ended;
         let last = self.inner.iter().flatten().max();
-        last.zip(begun[*oldest].as_ref())
-            .is_some_and(|(last, begun)| begun > last)
+        last.zip(ended[*oldest].as_ref())
+            .is_some_and(|(last, ended)| ended > last)
     }
 }
 

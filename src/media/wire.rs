@@ -155,29 +155,31 @@ pub fn pad(packet: &mut Vec<u8>, start: usize) {
 /// (RFC 8285 section 4.2).
 fn write_header(out: &mut Vec<u8>, plan: &Plan<'_>, ssrc: OwnSsrc, twcc: u16) {
     let described = plan.dependency.zip(plan.packet.dependency.as_deref());
-    let extended = plan.twcc.is_some() || plan.playout.is_some() || described.is_some();
+    let more = plan.playout.is_some() || described.is_some();
+    let extended = plan.twcc.is_some() || more;
     out.push(if extended { 0x90 } else { 0x80 });
     out.push(u8::from(plan.stamp.face.marker) << 7 | plan.payload_type & 0x7f);
     out.extend_from_slice(&(plan.seq as u16).to_be_bytes());
     out.extend_from_slice(&plan.stamp.timestamp.to_be_bytes());
     out.extend_from_slice(&ssrc.get().to_be_bytes());
     let [high, low] = twcc.to_be_bytes();
-    let twcc = plan.twcc.map(|id| (id, [high, low]));
-    match (twcc, described, plan.playout) {
-        (_, Some((id, description)), playout) => {
-            write_described(out, twcc, playout, (id, description), plan.stamp.face);
+    if let (Some(id), false) = (plan.twcc, more) {
+        // Nearly always.
+        return out.extend_from_slice(&[0xbe, 0xde, 0, 1, id << 4 | 1, high, low, 0]);
+    }
+    match (described, plan.playout) {
+        (Some(described), playout) => {
+            let twcc = plan.twcc.map(|id| (id, [high, low]));
+            write_described(out, twcc, playout, described, plan.stamp.face);
         }
-        (Some((id, _)), None, None) => {
-            out.extend_from_slice(&[0xbe, 0xde, 0, 1, id << 4 | 1, high, low, 0]);
+        (None, Some((id, [a, b, c]))) => {
+            let words = if plan.twcc.is_some() { 2 } else { 1 };
+            out.extend_from_slice(&[0xbe, 0xde, 0, words, id << 4 | 2, a, b, c]);
+            if let Some(id) = plan.twcc {
+                out.extend_from_slice(&[id << 4 | 1, high, low, 0]);
+            }
         }
-        (None, None, Some((id, [a, b, c]))) => {
-            out.extend_from_slice(&[0xbe, 0xde, 0, 1, id << 4 | 2, a, b, c]);
-        }
-        (Some((twcc, _)), None, Some((id, [a, b, c]))) => {
-            out.extend_from_slice(&[0xbe, 0xde, 0, 2, id << 4 | 2, a, b, c]);
-            out.extend_from_slice(&[twcc << 4 | 1, high, low, 0]);
-        }
-        (None, None, None) => {}
+        (None, None) => {}
     }
 }
 

@@ -431,7 +431,7 @@ impl Client {
         let mut streams_due = Vec::new();
         for stream in self.incoming.values_mut().filter(|stream| !stream.ended) {
             let lost = stream.lost(now);
-            let key_frame = stream.decoder.wants_key_frame(now);
+            let key_frame = stream.wants_key_frame(now);
             let block = report.then(|| stream.report(now)).flatten();
             streams_due.push((stream.ssrc(), lost, key_frame, block));
         }

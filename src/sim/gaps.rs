@@ -10,17 +10,17 @@ const ASK_AGAIN: Duration = Duration::from_millis(100);
 /// And given up after this, as in browsers.
 const GIVE_UP: Duration = Duration::from_secs(1);
 
-/// A gap of more is not asked for: what can be shown next is a key frame.
-const GAP_MAX: u64 = 512;
-
-/// Missing packets that are asked for; further ones are given up at once.
-const MISSING_MAX: usize = 4096;
+/// Missing packets that are asked for, as in libwebrtc. With more nothing is asked for but a key
+/// frame.
+const MISSING_MAX: usize = 1000;
 
 /// The gaps of one stream.
 #[derive(Debug, Default)]
 pub struct Gaps {
     missing: BTreeMap<u64, Missing>,
     given_up: u64,
+    /// There were too many.
+    overrun: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -38,8 +38,10 @@ impl Gaps {
         }
         let lost = seq - newest - 1;
         let room = MISSING_MAX - self.missing.len();
-        if lost >= GAP_MAX || lost > room as u64 {
-            self.given_up += lost;
+        if lost > room as u64 {
+            self.given_up += lost + self.missing.len() as u64;
+            self.missing.clear();
+            self.overrun = true;
             return;
         }
         let missing = Missing {
@@ -70,6 +72,11 @@ impl Gaps {
             }
         }
         due
+    }
+
+    /// Whether a key frame has to be asked for, as too many were missing; says so once.
+    pub fn overrun(&mut self) -> bool {
+        std::mem::take(&mut self.overrun)
     }
 
     /// Packets that nobody waits for any more.
@@ -104,15 +111,13 @@ mod tests {
     fn memory_has_a_bound() {
         let start = Instant::now();
         let mut gaps = Gaps::default();
-        gaps.note(start, 0, GAP_MAX + 1);
-        assert_eq!((gaps.missing.len(), gaps.given_up()), (0, GAP_MAX));
-        let mut newest = 0;
-        for _ in 0..20 {
-            gaps.note(start, newest, newest + GAP_MAX);
-            newest += GAP_MAX;
-        }
-        assert!((MISSING_MAX - 511..=MISSING_MAX).contains(&gaps.missing.len()));
-        let lost = 20 * (GAP_MAX - 1) + GAP_MAX;
-        assert_eq!(gaps.given_up() + gaps.missing.len() as u64, lost);
+        let most = MISSING_MAX as u64;
+        gaps.note(start, 0, most + 1);
+        assert_eq!((gaps.missing.len(), gaps.given_up()), (MISSING_MAX, 0));
+        assert!(!gaps.overrun());
+        // One more is too many, and all are given up for a key frame.
+        gaps.note(start, most + 1, most + 3);
+        assert_eq!((gaps.missing.len(), gaps.given_up()), (0, most + 1));
+        assert!(gaps.overrun() && !gaps.overrun());
     }
 }

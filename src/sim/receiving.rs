@@ -167,6 +167,11 @@ impl Incoming {
         self.gaps.due(now)
     }
 
+    /// Whether a key frame should be asked for now; if so, counts as asked.
+    pub fn wants_key_frame(&mut self, now: Instant) -> bool {
+        self.gaps.overrun() || self.decoder.wants_key_frame(now)
+    }
+
     /// A sender report came.
     pub fn note_report(&mut self, now: Instant, ntp: Ntp) {
         self.last_report = Some((ntp.middle_32(), now));

@@ -26,6 +26,12 @@ const PAUSE: Duration = Duration::from_secs(2);
 /// A fall within this shows that a try shouldn't have held.
 const PROVES: Duration = Duration::from_secs(10);
 
+/// After so long it has to say so much of what was lent: it rises by 8 % a second, unless it won't
+/// have more.
+const COMES_NEAR: Duration = Duration::from_secs(15);
+/// See [`COMES_NEAR`].
+const NEAR: f64 = 0.75;
+
 /// After a fall at first, and at most.
 const WAIT: Duration = Duration::from_secs(4);
 /// See [`WAIT`].
@@ -75,7 +81,7 @@ impl Said {
     }
 
     fn fall(&mut self, now: Instant) {
-        let within = |at: Instant| now.saturating_duration_since(at) < PROVES;
+        let within = |at: Instant| now.saturating_duration_since(at) < PROVES.max(COMES_NEAR * 2);
         self.wait = match self.tried.is_some_and(within) {
             true if self.lent > Bitrate::ZERO => (self.wait * 2).min(WAIT_MAX),
             true => self.wait,
@@ -85,8 +91,14 @@ impl Said {
         self.fell = Some(now);
     }
 
-    /// Lends what the next step takes, if it is time.
+    /// Lends what the next step takes, if it is time; and takes back what it didn't come near.
     pub fn consider(&mut self, now: Instant, next: Bitrate) {
+        let over = |at: Instant| now.saturating_duration_since(at) >= COMES_NEAR;
+        if self.tried.is_some_and(over)
+            && (self.rate).is_some_and(|rate| rate < self.lent.scale(NEAR))
+        {
+            self.fall(now);
+        }
         let since = |at: Option<Instant>| at.map(|at| now.saturating_duration_since(at));
         let waits = since(self.fell).is_some_and(|passed| passed < self.wait)
             || since(self.tried).is_some_and(|passed| passed < PAUSE);

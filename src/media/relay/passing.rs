@@ -59,6 +59,12 @@ impl Room {
             return;
         };
         if self[encoding].codec.kind() == Kind::Audio {
+            let speech = &mut self[encoding.track].speech;
+            for packet in &packets {
+                if let Some(level) = packet.audio_level {
+                    speech.hear(level, packet.timestamp, now);
+                }
+            }
             packets.retain_mut(|packet| {
                 let known = (packet.seq, packet.audio_level);
                 let admitted = self.pass_sound(core, encoding, place.layer, known, now);
@@ -69,15 +75,15 @@ impl Room {
                 admitted.is_ok()
             });
         }
+        if packets.is_empty() {
+            return;
+        }
         let track = &mut self.tracks[encoding.track.0 as usize];
         let Some(stream) = track.encodings[encoding.number].stream(place.layer) else {
             return;
         };
         stream.ssrc = Some(ssrc);
         for packet in &packets {
-            if let Some(level) = packet.audio_level {
-                track.speech.hear(level, packet.timestamp, now);
-            }
             stream
                 .clock
                 .packet(core.ntp(packet.arrival), packet.timestamp);

@@ -13,12 +13,17 @@ pub struct Lateness {
     /// The least of this window, and of the one before.
     least: Option<[u32; 2]>,
     since: Option<Instant>,
+    heard: Option<Instant>,
 }
 
 impl Lateness {
     /// A packet came with this transit time.
     pub fn note(&mut self, transit: u32, now: Instant) {
         self.newest = transit;
+        let rested = self.heard.replace(now);
+        if rested.is_some_and(|at| now.saturating_duration_since(at) >= WINDOW) {
+            (self.least, self.since) = (None, None);
+        }
         let since = *self.since.get_or_insert(now);
         let [least, before] = self.least.get_or_insert([transit; 2]);
         if now.saturating_duration_since(since) >= WINDOW {
@@ -66,7 +71,11 @@ mod tests {
         // A longer way that stays is taken for given after a while.
         lateness.note(90, at(12));
         assert_eq!(lateness.ticks(), 110);
+        lateness.note(90, at(18));
         lateness.note(90, at(23));
+        assert_eq!(lateness.ticks(), 0);
+        // Of before a long pause nothing is known.
+        lateness.note(500, at(33));
         assert_eq!(lateness.ticks(), 0);
         lateness.forget();
         assert_eq!(lateness.ticks(), 0);

@@ -263,7 +263,7 @@ impl Uplink {
         }
         if since(self.asked) >= ASK_INTERVAL {
             let mut lost = Vec::new();
-            let due = |it: &&mut Stream| !it.gaps.is_empty() && !it.is_late();
+            let due = |it: &&mut Stream| !it.gaps.is_empty() && !it.is_late(now);
             for stream in self.streams.iter_mut().filter(due) {
                 self.asked = now;
                 lost.clear();

@@ -47,6 +47,9 @@ pub struct Stream {
     sender_report: Option<(u32, Instant)>,
 }
 
+/// A stream that nothing has come of for so long doesn't fill a queue.
+const STILL: Duration = Duration::from_millis(100);
+
 /// More than the jitter of a wireless network.
 const LATE_MILLIS: u64 = 150;
 
@@ -120,7 +123,10 @@ impl Stream {
 
     /// Whether so much stands in a queue on the way here that it may be full. What is missing was
     /// dropped by it then, and repetitions would keep it full.
-    pub fn is_late(&self) -> bool {
+    pub fn is_late(&self, now: Instant) -> bool {
+        if now.saturating_duration_since(self.heard) > STILL {
+            return false;
+        }
         let late = u64::from(self.lateness.ticks()) * 1000 / u64::from(clock_rate(self.kind));
         late > LATE_MILLIS
     }

@@ -289,8 +289,12 @@ fn a_decoder_shows_what_it_can_and_freezes_where_it_must() {
     assert_eq!((thinned.frames_shown, asked), ([0, 0, 38], false));
     assert!(thinned.freeze_max < millis(80));
     // All refers to the lowest: the picture stands from there on.
-    let (frozen, asked) = decode(&[9]);
-    assert_eq!((frozen.frames_shown, asked), ([0, 0, 8], true));
+    let (mut frozen, asked) = decode(&[9]);
+    assert_eq!((frozen.frames_shown, asked), ([0, 0, 8], false));
+    assert!(
+        frozen.wants_key_frame(Instant::now() + secs(4)),
+        "in the end"
+    );
     assert!(frozen.freeze_max > secs(1), "{:?}", frozen.freeze_max);
     // Without its key frame it never begins.
     let (black, asked) = decode(&[1]);
