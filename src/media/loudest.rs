@@ -2,7 +2,7 @@
 //! costs a packet for every listener fifty times a second.
 //!
 //! There are a few seats. Who speaks up while one is free takes it with that packet, so that no
-//! word loses its beginning; who was silent for [`HOLD`] gives it to the next who speaks. While all
+//! word loses its beginning; who was silent for a while gives it to the next who speaks. While all
 //! of them speak, one who is clearly louder for a moment takes the seat of the quietest. Levels
 //! stand in packet headers (RFC 6464), outside of what end-to-end encryption covers; a track
 //! without them is always passed on. A participant takes one seat, however much it publishes.
