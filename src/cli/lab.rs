@@ -20,7 +20,8 @@ pub struct Lab {
     /// Try this scenario only ("04"); may be given several times.
     #[arg(long, value_name = "ID", value_parser = scenario)]
     scenario: Vec<&'static Scenario>,
-    /// Try another rate control on the same networks, too: "stock" (str0m as it is) or "unpadded".
+    /// Try others on the same networks, too: "remb" (a viewer that only says its rate), "stock"
+    /// (str0m as it is), "unpadded" (that without padding).
     #[arg(long, value_name = "NAME", value_parser = beside, value_delimiter = ',')]
     beside: Vec<Subject>,
     /// Threads to use [default: one for each processor].

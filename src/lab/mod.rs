@@ -13,7 +13,8 @@
 //!
 //! Other rate controls can be tried on the same networks for comparison, see [`Subject`].
 //!
-//! Not here: encoders that follow the publisher's own bandwidth, real browsers, real networks.
+//! Not here: real browsers (`tests/browser/beside.test.mjs` holds the two beside each other), real
+//! networks.
 
 pub mod figures;
 mod page;

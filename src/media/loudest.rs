@@ -87,9 +87,9 @@ impl Loudest {
         let speaks = level < SILENT;
         self.seats.truncate(seats);
         if let Some(seat) = self.seats.iter_mut().find(|seat| seat.who == who) {
-            seat.level = voice.level;
+            // A silent track of somebody who speaks on another says nothing of the voice.
             if speaks {
-                seat.spoke = now;
+                (seat.spoke, seat.level) = (now, voice.level);
             }
             return now.saturating_duration_since(seat.spoke) < HOLD;
         }
@@ -272,6 +272,19 @@ mod tests {
         // The one who lost it doesn't take it back at once.
         assert_eq!(story.pass(1000, [30, 10, 20, QUIET]), [1, 2]);
         assert_eq!(story.pass(200, [0, 10, 20, QUIET]), [1, 2]);
+    }
+
+    #[test]
+    fn a_silent_track_beside_takes_nothing_from_who_speaks() {
+        let mut now = Instant::now();
+        let (mut loudest, mut voices) = (Loudest::default(), <[Voice; 3]>::default());
+        for _ in 0..200 {
+            for (voice, (who, level)) in voices.iter_mut().zip([(0, 30), (0, QUIET), (1, 35)]) {
+                let heard = loudest.admits(who, voice, level, 1, now);
+                assert_eq!(heard, who == 0);
+            }
+            now += Duration::from_millis(20);
+        }
     }
 
     #[test]

@@ -26,7 +26,7 @@
 //! meeting.assert_blameless();
 //! ```
 //!
-//! Not here: worker and sockets, signalling over HTTP, audio levels, data channels, playout delay.
+//! Not here: worker and sockets, signalling over HTTP, data channels.
 
 pub mod bottleneck;
 pub mod client;

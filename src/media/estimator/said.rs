@@ -24,7 +24,7 @@ const MORE_LOST: f64 = 0.08;
 const PAUSE: Duration = Duration::from_secs(2);
 
 /// A fall within this shows that a try shouldn't have held.
-const PROVES: Duration = Duration::from_secs(10);
+const PROVES: Duration = Duration::from_secs(30);
 
 /// After so long it has to say so much of what was lent: it rises by 8 % a second, unless it won't
 /// have more.
@@ -81,7 +81,7 @@ impl Said {
     }
 
     fn fall(&mut self, now: Instant) {
-        let within = |at: Instant| now.saturating_duration_since(at) < PROVES.max(COMES_NEAR * 2);
+        let within = |at: Instant| now.saturating_duration_since(at) < PROVES;
         self.wait = match self.tried.is_some_and(within) {
             true if self.lent > Bitrate::ZERO => (self.wait * 2).min(WAIT_MAX),
             true => self.wait,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{EncodingShape, Origin, Present, Remote, Shape, Spread, Word};
+use super::{EncodingShape, Origin, Present, REMOTE, Remote, Shape, Spread, Word};
 use crate::ids::ParticipantSid;
 use crate::media::TrackKey;
 use crate::media::data::{Channel, Envelope};
@@ -374,6 +374,8 @@ impl Room {
         }
         let spread = self.spread.as_mut()?;
         let gone = spread.remotes.remove(key as usize);
+        self.loudest.forget(REMOTE + key);
+        self.floor.forget(REMOTE + key);
         spread.by_sid.remove(sid);
         let identity = &gone.info.identity;
         if spread.by_identity.get(identity) == Some(&key) {
